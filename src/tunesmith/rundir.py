@@ -1,0 +1,67 @@
+"""The name of everything inside a run directory, once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class RunDir:
+    """A run's folder. Nothing else in the package spells these names."""
+
+    root: Path
+
+    @property
+    def config(self) -> Path:
+        """The resolved settings; itself a recipe."""
+        return self.root / "config.yaml"
+
+    @property
+    def summary(self) -> Path:
+        """`run.json`: scores, seconds, peak memory, versions, what was written where."""
+        return self.root / "run.json"
+
+    @property
+    def events(self) -> Path:
+        """`events.jsonl`: one line per log, evaluation and checkpoint."""
+        return self.root / "events.jsonl"
+
+    @property
+    def log(self) -> Path:
+        return self.root / "run.log"
+
+    @property
+    def report(self) -> Path:
+        return self.root / "report.html"
+
+    @property
+    def data(self) -> Path:
+        """Data sets built for this run: `train.jsonl`, `validation.jsonl`, `test.jsonl`."""
+        return self.root / "data"
+
+    @property
+    def ledger(self) -> Path:
+        """Rows in = rows trained + rows dropped, each with place and reason."""
+        return self.root / "ledger.jsonl"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.root / "checkpoints"
+
+    @property
+    def adapter(self) -> Path:
+        """The trained adapter with its tokenizer and card."""
+        return self.root / "adapter"
+
+    @property
+    def exports(self) -> Path:
+        return self.root / "exports"
+
+    @property
+    def tensorboard(self) -> Path:
+        return self.root / "tensorboard"
+
+    def scores(self, model: str, test_set: str) -> Path:
+        """Every graded example of one model (`base`, `tuned`) on one test set, a JSON object a line."""
+        return self.root / "scores" / f"{model}-{test_set}.jsonl"

@@ -1,0 +1,190 @@
+"""The nouns that rooms exchange. A name belongs here only when two rooms hand it to each other.
+
+    Record -> Example -> Tokens -> Row -> (batch, step, checkpoint, artifact)
+                      -> Completion -> Score -> (metric)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+Role = Literal["system", "user", "assistant", "tool"]
+Level = Literal["error", "warning", "info"]
+Split = Literal["train", "validation", "test"]
+
+IGNORE = -100
+"""The label of a token that the loss does not see (PyTorch's `ignore_index`)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One item as it came from a source, before anyone interprets it."""
+
+    id: str
+    """Hash of the record's content: the same on every machine, whatever file or line it came from."""
+    fields: Mapping[str, Any]
+    """What the source said, unchanged."""
+    source: str = ""
+    """Where it came from, as a person would find it again: a path, a URL, a collection."""
+    line: int = 0
+    """1-based line or row number in `source`; 0 where the source has none."""
+
+    @property
+    def place(self) -> str:
+        """`path:line`, the form that editors and terminals turn into a link."""
+        return f"{self.source}:{self.line}" if self.line else self.source
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One turn of a conversation."""
+
+    role: Role
+    content: str
+    train: bool = False
+    """Whether the loss sees this turn. Only assistant turns may set it."""
+    extra: Mapping[str, Any] = field(default_factory=dict)
+    """Further keys the chat template may read: `tool_calls`, `name`, `reasoning_content`."""
+
+    def __post_init__(self) -> None:
+        if self.train and self.role != "assistant":
+            raise ValueError(f"only assistant turns are trained on, not {self.role!r}")
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """A conversation with a target: what is asked, what is right, and what the grader needs."""
+
+    id: str
+    """Hash of the record's identity: the same in every run, on every machine."""
+    messages: tuple[Message, ...]
+    target: str = ""
+    """What the grader compares with. Never shown to the model."""
+    rejected: str | None = None
+    """A worse answer, for preference tuning."""
+    group: str = ""
+    """Examples of one group never straddle a split: a database, a document, a customer."""
+    meta: Mapping[str, Any] = field(default_factory=dict)
+    """Whatever the grader and the report need, JSON-serialisable: a database, a unit, a skeleton."""
+    place: str = ""
+    """Where the record came from (`path:line`), for error messages and the ledger."""
+
+    @property
+    def prompt(self) -> tuple[Message, ...]:
+        """Everything before the last assistant turn: what the model sees when it must answer."""
+        last = len(self.messages)
+        while last and self.messages[last - 1].role != "assistant":
+            last -= 1
+        return self.messages[: last - 1] if last else self.messages
+
+
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """One rendered example: `n` token ids and, for each, the label the loss compares with."""
+
+    id: str
+    """The example's id."""
+    input_ids: NDArray[np.int32]
+    """Shape (n,)."""
+    labels: NDArray[np.int32]
+    """Shape (n,): `input_ids[i]` where token i is trained, `IGNORE` elsewhere. Not shifted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A packed line of `n` tokens: a prefix tree in depth-first order.
+
+    Token i may look at token j exactly when `j <= i <= subtree_end[j]`. Labels are already shifted:
+    `labels[i]` is the id that token i must predict, because in a tree the next token of an example need not
+    be the next token of the row.
+    """
+
+    input_ids: NDArray[np.int32]
+    labels: NDArray[np.int32]
+    position: NDArray[np.int32]
+    """Depth in tokens, 0 for the first token of an example; restarts after a shared prefix."""
+    subtree_end: NDArray[np.int32]
+    """Last index (inclusive) of the token's subtree."""
+    examples: tuple[str, ...]
+    """Ids of the examples whose labels are in this row."""
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """What a model wrote."""
+
+    text: str
+    stopped: bool = True
+    """Whether it ended with its end token, rather than at the length limit."""
+    tokens: int = 0
+    """Tokens generated, the end token included."""
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """What a grader said of one completion."""
+
+    value: float | None
+    """0 to 1, or None when the answer could not be judged. None is not zero, anywhere."""
+    parts: Mapping[str, float] = field(default_factory=dict)
+    """Further figures on the same scale, for example `exact_match` beside execution accuracy."""
+    note: str = ""
+    """One sentence for a person: why this value."""
+    failure: str = ""
+    """The class of the failure (`unknown_column`, `timeout`, ...); empty when the answer is right."""
+    shown: Mapping[str, Any] = field(default_factory=dict)
+    """What the report shows beside the score, JSON-serialisable: result rows, an extracted number."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What a check says."""
+
+    check: str
+    """Name of the check, stable, for machines: `labels`, `disk`, `template`."""
+    level: Level
+    message: str
+    place: str = ""
+    """File, line or key."""
+    remedy: str = ""
+    """What to do about it."""
+
+
+@runtime_checkable
+class Constraint(Protocol):
+    """What an answer may continue with, decided on text so that it needs no tokenizer and no torch."""
+
+    def allows(self, text: str) -> bool:
+        """Whether `text` (the answer so far, with a candidate piece appended) can still become valid."""
+        ...
+
+
+@runtime_checkable
+class Task(Protocol):
+    """What the model should be good at: how a record becomes a question, and how an answer is marked."""
+
+    name: str
+    version: str
+    """Part of the data cache's key: raise it when the prompt or the parsing changes."""
+
+    def examples(self, record: Record) -> Iterator[Example]:
+        """Phrase the record as examples. Raises `DataError` naming the record's place when it cannot."""
+        ...
+
+    def grade(self, example: Example, completion: str) -> Score:
+        """Mark one answer. A grader that fails by mistake raises; only a task says `Score(None)`."""
+        ...
+
+    def constraint(self, example: Example) -> Constraint | None:
+        """What the answer to this example is allowed to contain, or None for free text."""
+        ...
+
+    def close(self) -> None:
+        """Release what grading holds: connections, a server. Safe to call twice."""
+        ...
