@@ -317,7 +317,7 @@ def _clinics(rng: Random) -> Rows:
     by_size = sorted(range(len(CLINICS)), key=lambda i: CLINICS[i][2] * rng.uniform(0.7, 1.3))
     rooms = dict(zip(by_size, sorted(rng.sample(range(2, 13), len(CLINICS))), strict=True))
     return [
-        (i + 1, name, city, _day(rng, dt.date(1994, 3, 1), dt.date(2022, 9, 30)), rooms[i], i in surgeries)
+        (i + 1, name, city, _day(rng, dt.date(1988, 3, 1), dt.date(2007, 11, 30)), rooms[i], i in surgeries)
         for i, (name, city, _) in enumerate(CLINICS)
     ]
 
@@ -357,7 +357,8 @@ def _owners(rng: Random) -> tuple[Rows, list[int]]:
 def _pets(rng: Random, owners: Rows) -> Rows:
     rows: Rows = []
     for owner in owners:
-        for _ in range(rng.choices([0, 1, 2, 3, 4, 6], [7, 52, 26, 10, 4, 1])[0]):
+        count = rng.choices([0, 1, 2, 3, 4, 6], [7, 52, 26, 10, 4, 1])[0]
+        for name in rng.sample(PET_NAMES, count):
             species, _, oldest = rng.choices(SPECIES, [share for _, share, _ in SPECIES])[0]
             breed, typical = rng.choices(BREEDS[species], range(len(BREEDS[species]), 0, -1))[0]
             age = max(60, int(oldest * 365 * rng.betavariate(1.6, 2.4)))
@@ -367,7 +368,7 @@ def _pets(rng: Random, owners: Rows) -> Rows:
                 (
                     len(rows) + 1,
                     owner[0],
-                    rng.choice(PET_NAMES),
+                    name,
                     species,
                     breed,
                     born if rng.random() < 0.93 else None,
@@ -417,7 +418,7 @@ def _appointments(rng: Random, owners: Rows, pets: Rows, vets: Rows, usual_clini
         visits = rng.choices([0, 1, 2, 3, 5], [10, 30, 30, 20, 10])[0] * years
         clinic = usual_clinic[_as_int(pet[1]) - 1]
         for _ in range(int(visits + rng.random())):
-            day = _weekday(_day(rng, start, LAST_DAY))
+            day = _open_day(_day(rng, start, LAST_DAY))
             where = clinic if rng.random() < 0.92 else rng.randint(1, len(CLINICS))
             able = [vet for vet in vets if vet[1] == where and _as_date(vet[4]) <= day]
             vet = rng.choices(able, [liked[vet[0]] for vet in able])[0]
@@ -428,6 +429,8 @@ def _appointments(rng: Random, owners: Rows, pets: Rows, vets: Rows, usual_clini
                 continue
             taken.add((vet[0], at))
             reason, _, minutes, _ = rng.choices(REASONS, [share for _, share, _, _ in REASONS])[0]
+            if day > SNAPSHOT and reason == "emergency":
+                continue  # nobody books one
             status = "booked" if day > SNAPSHOT else rng.choices(["completed", "cancelled", "no_show"], [84, 10, 6])[0]
             drawn.append((at, (pet[0], vet[0], at, rng.choice(minutes), reason, status)))
     drawn.sort(key=lambda item: (item[0], str(item[1])))
@@ -509,7 +512,7 @@ def _deliveries(rng: Random, medicines: Rows, suppliers: Rows) -> Rows:
     for _ in range(290):
         medicine = rng.choices(medicines, wanted)[0]
         clinic = rng.choices(range(1, len(CLINICS) + 1), [share for _, _, share in CLINICS])[0]
-        ordered = _weekday(_day(rng, FIRST_DAY, SNAPSHOT))
+        ordered = _open_day(_day(rng, FIRST_DAY, SNAPSHOT))
         late = rng.choices([-1, 0, 1, 3, 8, 19], [14, 40, 22, 13, 8, 3])[0]
         arrived = ordered + dt.timedelta(days=max(1, lead[medicine[1]] + late))
         quantity = rng.choice([5, 10, 10, 12, 20, 20, 24, 30, 40, 50, 60, 100])
@@ -538,9 +541,11 @@ def _day(rng: Random, first: dt.date, last: dt.date) -> dt.date:
     return first + dt.timedelta(days=rng.randint(0, (last - first).days)) if last > first else first
 
 
-def _weekday(day: dt.date) -> dt.date:
-    """The clinics are closed on Sundays: the Saturday before."""
-    return day - dt.timedelta(days=1) if day.weekday() == 6 else day
+def _open_day(day: dt.date) -> dt.date:
+    """The clinics are closed on Sundays and from Christmas Eve to Saint Stephen's Day: the last open day before."""
+    while day.weekday() == 6 or (day.month, day.day) in {(12, 24), (12, 25), (12, 26)}:
+        day -= dt.timedelta(days=1)
+    return day
 
 
 def _money(amount: float, step: str) -> Decimal:
