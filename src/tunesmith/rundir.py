@@ -18,6 +18,16 @@ class RunDir:
         return self.root / "config.yaml"
 
     @property
+    def origins(self) -> Path:
+        """`origins.json`: every dotted settings key to where its value came from."""
+        return self.root / "origins.json"
+
+    @property
+    def mask(self) -> Path:
+        """`mask.json`: a few training rows token by token, each token with whether the loss sees it."""
+        return self.root / "mask.json"
+
+    @property
     def summary(self) -> Path:
         """`run.json`: scores, seconds, peak memory, versions, what was written where."""
         return self.root / "run.json"
