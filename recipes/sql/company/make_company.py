@@ -494,7 +494,11 @@ def _invoices(rng: Random, appointments: Rows, treatments: Rows, pets: Rows, vet
 
 
 def _prescriptions(rng: Random, appointments: Rows) -> Rows:
-    popular = [rng.choice([0, 1, 1, 2, 3, 5, 8, 13]) for _ in MEDICINES]
+    # Injections are mostly given at the clinic, not prescribed to take home.
+    popular = [
+        rng.choice([0, 1, 1, 2]) if form == "injection" else rng.choice([0, 1, 2, 3, 5, 8, 13, 21])
+        for _, form, _, _ in MEDICINES
+    ]
     rows: Rows = []
     for appointment in appointments:
         if appointment[6] != "completed" or appointment[5] == "vaccination" or rng.random() > 0.42:
