@@ -1,0 +1,523 @@
+"""Questions that need two tables or more, joined along declared foreign keys."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+
+from tunesmith.tasks.sql.compose.conditions import Condition, by_value, draw, where
+from tunesmith.tasks.sql.compose.query import Query, query
+from tunesmith.tasks.sql.compose.roles import Book, Edge, Subject, can_be_added, words_of
+from tunesmith.tasks.sql.compose.single import (
+    AGGREGATES,
+    SHOW,
+    TELL,
+    aggregate_function,
+    count_of,
+    how_many,
+    listing,
+    ranked,
+    spoken_count,
+    superlative,
+)
+from tunesmith.tasks.sql.compose.words import human
+from tunesmith.tasks.sql.schema import quote
+
+
+def of_parent(edge: Edge, rng: random.Random) -> tuple[Condition, str] | None:
+    """A condition on the parent, and how the child's noun is followed by it: `from customers in Lyon`, `of Anna Weiss`."""
+    parent = edge.parent
+    if len(parent.label) == 1 and parent.values(parent.label[0]) and rng.random() < 0.6:
+        value = str(rng.choice(parent.values(parent.label[0])))
+        role = edge.role if edge.role != parent.singular else parent.one
+        link = "[of|for|by|from|with]" if parent.is_person else "[of|for|from|in|at|with]"
+        after = f"[{link} {value}|{link} {value}|{link} [the|] {role} {value}|whose {role} is {value}|belonging to {value}|that belong to {value}|linked to {value}]"
+        return by_value(parent, parent.label[0], value, True), after
+    found = draw(parent, rng, qualified=True)
+    if found is None:
+        return None
+    role = f"[{edge.role}|{parent.singular}]" if edge.role != parent.singular else parent.one
+    many = found.on(parent.many)
+    after = f"[of|for|by|from|belonging to|linked to|made by|that belong to] {many}"
+    if found.after:
+        after = (
+            f"[{after}|{after}|whose {role} is {found.after.removeprefix('[').split('|')[0].rstrip(']')}]"
+            if found.after.startswith("[in|")
+            else after
+        )
+    return found, after
+
+
+def full(child: Subject, edge: Edge) -> str:
+    return f"{child.sql} JOIN {edge.parent.sql} ON {edge.on}"
+
+
+def count_of_parent(book: Book, rng: random.Random) -> Query | None:
+    e = book.edge(rng)
+    found = of_parent(e, rng)
+    if found is None:
+        return None
+    condition, after = found
+    own = draw(e.child, rng, qualified=True) if rng.random() < 0.25 else None
+    noun = own.on(e.child.many) if own else e.child.many
+    sql = f"SELECT COUNT(*) FROM {full(e.child, e)} WHERE {condition.sql}" + (f" AND {own.sql}" if own else "")
+    templates = list(how_many(f"{noun} {after}"))
+    parent = e.parent
+    if parent.label and condition.column == parent.label[0]:
+        value = condition.sql.split(" = ")[-1].strip("'").replace("''", "'")
+        verbs = "[have|made|place|take|get]" if parent.is_person else "[have|get|include|contain]"
+        templates += [
+            f"How many {noun} [does|did] [the {parent.one}|] {value} {verbs}?",
+            f"How many {noun} [has|had] {value} [had|got|made]?",
+        ] * 2
+        templates += [f"How many {noun} [are|were] [there|] [in|at|for] {value}?"]
+    return query(sql, *templates)
+
+
+def list_of_parent(book: Book, rng: random.Random) -> Query | None:
+    e = book.edge(rng)
+    found = of_parent(e, rng)
+    if found is None or not e.child.label:
+        return None
+    condition, after = found
+    own = draw(e.child, rng, qualified=True) if rng.random() < 0.2 else None
+    noun = own.on(e.child.many) if own else e.child.many
+    sql = f"SELECT {e.child.shown(True)} FROM {full(e.child, e)} WHERE {condition.sql}" + (
+        f" AND {own.sql}" if own else ""
+    )
+    return query(sql, *listing(e.child, f"{noun} {after}"))
+
+
+def attribute_of_parent(book: Book, rng: random.Random) -> Query | None:
+    """`When were the orders of Anna Weiss placed`, `dates of the orders of ...`: a child's attribute by its parent."""
+    e = book.edge(rng)
+    found = of_parent(e, rng)
+    if found is None or not e.child.attributes:
+        return None
+    column = rng.choice(e.child.attributes)
+    name = words_of(column)
+    return query(
+        f"SELECT {e.child.ref(column, True)} FROM {full(e.child, e)} WHERE {found[0].sql}",
+        f"{SHOW} the {name} of [all|the|] {e.child.many} {found[1]}", f"What [is|are] the {name}[s|] of [the|] {e.child.many} {found[1]}?",
+    )  # fmt: skip
+
+
+def parent_of_child(book: Book, rng: random.Random) -> Query | None:
+    """The parent's label or attribute for one named child."""
+    e = book.edge(rng)
+    child, parent = e.child, e.parent
+    if len(child.label) != 1 or not child.values(child.label[0]) or not parent.label:
+        return None
+    value = str(rng.choice(child.values(child.label[0])))
+    condition = by_value(child, child.label[0], value, True)
+    if rng.random() < 0.25 and parent.attributes:
+        column = rng.choice(parent.attributes)
+        name = f"{words_of(column)} of the [{e.role}|{parent.singular}]"
+        selected = parent.ref(column, True)
+    else:
+        name, selected = f"[{e.role}|{parent.singular}]", parent.shown(True)
+    sql = f"SELECT {selected} FROM {full(child, e)} WHERE {condition.sql}"
+    return query(
+        sql, f"[Who|What] is the {name} of [the {child.one}|] {value}?" if parent.is_person else f"[What|Which] is the {name} of [the {child.one}|] {value}?",
+        f"Which {name} does [the {child.one}|] {value} [belong to|have]?", f"{TELL} the {name} [for|of] {value}?", f"{value}'s {name}",
+        f"[To which|Which] {name} [does {value} belong to|is {value} linked to]?",
+    )  # fmt: skip
+
+
+def aggregate_of_parent(book: Book, rng: random.Random) -> Query | None:
+    e = book.edge(rng)
+    if not e.child.measures:
+        return None
+    column = rng.choice(e.child.measures)
+    function = aggregate_function(column, rng)
+    found = of_parent(e, rng)
+    if found is None:
+        return None
+    name, word = words_of(column), AGGREGATES[function]
+    noun = f"{e.child.many} {found[1]}"
+    return query(
+        f"SELECT {function}({e.child.ref(column, True)}) FROM {full(e.child, e)} WHERE {found[0].sql}",
+        f"{TELL} the {word} {name} of [all|the|] {noun}?", f"{TELL} the {word} {name} [for|across] {noun}?", f"[{word}|The {word}] {name} of {noun}",
+        f"How much {name} [in total|altogether|] [for|from|do we have from] {noun}?" if function == "SUM" else f"{TELL} the {word} {name} of {noun}?",
+    )  # fmt: skip
+
+
+def with_parent(book: Book, rng: random.Random) -> Query | None:
+    """Children beside the parent they belong to."""
+    e = book.edge(rng)
+    child, parent = e.child, e.parent
+    if not child.label or not parent.label:
+        return None
+    own = draw(child, rng, qualified=True) if rng.random() < 0.6 else None
+    noun = own.on(child.many) if own else child.many
+    sql = f"SELECT {child.shown(True)}, {parent.shown(True)} FROM {full(child, e)}" + (
+        f" WHERE {own.sql}" if own else ""
+    )
+    role = f"[{e.role}|{parent.singular}]"
+    return query(
+        sql, f"{SHOW} [all|the|] {noun} [with|together with|and|along with] their {role}", f"{SHOW} each of the {noun} [with|and] [its|the|their] {role} [name|]",
+        f"[Which|What] {role} does each of the {noun} have?", f"{SHOW} [the|all|] {noun} and the [name of the|] {role} [they belong to|]",
+    )  # fmt: skip
+
+
+def parents_by_child(book: Book, rng: random.Random) -> Query | None:
+    """Parents that have a child meeting a condition."""
+    e = book.edge(rng)
+    child, parent = e.child, e.parent
+    found = draw(child, rng, qualified=True)
+    if found is None or not parent.label:
+        return None
+    noun = found.on(child.many)
+    if rng.random() < 0.3:
+        return query(
+            f"SELECT COUNT(DISTINCT {child.sql}.{quote(e.column)}) FROM {child.sql} WHERE {found.sql}",
+            f"How many {parent.many} [have|had|have got] {noun}?", f"How many [different|distinct|] {parent.many} [have|had|with] {noun}?",
+            f"[Number|Count] of [different|distinct|] {parent.many} [with|having] {noun}",
+        )  # fmt: skip
+    noun = (
+        f"{parent.many} [with|that have|that had|having|who have|linked to] [at least one|any|] {noun}"
+        if parent.is_person
+        else f"{parent.many} [with|that have|that had|having] {noun}"
+    )
+    return query(
+        f"SELECT DISTINCT {parent.shown(True)} FROM {full(child, e)} WHERE {found.sql}",
+        *listing(parent, noun),
+        f"Which {noun}?",
+    )
+
+
+def count_per_parent(book: Book, rng: random.Random) -> Query | None:
+    e = book.edge(rng)
+    child, parent = e.child, e.parent
+    if not parent.label:
+        return None
+    own = draw(child, rng, qualified=True) if rng.random() < 0.3 else None
+    noun = own.on(child.many) if own else child.many
+    shown = parent.shown(True)
+    base = f"FROM {full(child, e)}{f' WHERE {own.sql}' if own else ''} GROUP BY {shown}"
+    role = f"[{e.role}|{parent.singular}]" if e.role != parent.singular else parent.one
+    roll = rng.random()
+    if roll < 0.4:
+        return query(
+            f"SELECT {shown}, COUNT(*) {base}",
+            f"How many {noun} [does each {role} have|are there [per|for each] {role}|do we have per {role}|has each {role} had]?", f"[Number|Count] of {noun} [per|by|for each] {role}",
+            f"{SHOW} the number of {noun} [per|by|for each|for every] {role}", f"For each {role}, how many {noun} [are there|do they have|do we have]?",
+            f"{SHOW} [each|every] {role} [with|and] the number of {noun} [they have|]", f"{noun} per {role}",
+        )  # fmt: skip
+    if roll < 0.8:
+        n, down = count_of(rng), rng.random() < 0.8
+        sql = f"SELECT {shown} {base} ORDER BY COUNT(*){' DESC' if down else ''} LIMIT {n}"
+        most = "[most|most|most|highest number of|largest number of]" if down else "[fewest|least|lowest number of]"
+        if n == 1:
+            who = "[Who|Which [customer|person|]]" if parent.is_person else f"Which {role}"
+            who = f"[Who|Which {role}]" if parent.is_person else who
+            return query(
+                sql, f"{who} has [the|] {most} {noun}?", f"{who} has [had|made|got] the {most} {noun}?", f"{SHOW} the {role} with the {most} {noun}",
+                f"[What|Which] {role} [comes up|appears] most often in [our|the] {noun}?" if down else f"[What|Which] {role} has the {most} {noun}?",
+                f"[What is|Which is] the [most popular|busiest|most active] {role} [by number of {noun}|in terms of {noun}|by {noun}]?" if down else f"{who} has the {most} {noun}?",
+            )  # fmt: skip
+        k = spoken_count(n)
+        return query(
+            sql, f"[Top|Show the top|List the top|Give me the top|What are the top] {k} {parent.many} by number of {noun}" if down else f"[Bottom|List the bottom] {k} {parent.many} by number of {noun}",
+            f"[Which|What are the] {k} {parent.many} [have|with] the {most} {noun}?", f"{SHOW} the {k} {parent.many} with the {most} {noun}",
+        )  # fmt: skip
+    n = rng.choice((1, 2, 3, 4, 5, 10, 20))
+    op, words = rng.choice(
+        ((">", "[more than|over]"), (">=", "at least"), ("<", "[fewer than|less than]"), ("=", "exactly"))
+    )
+    sql = f"SELECT {shown} {base} HAVING COUNT(*) {op} {n}"
+    return query(
+        sql, f"[Which|What] {parent.many} [have|had|have had] {words} {spoken_count(n)} {noun}?",
+        f"{SHOW} [all|the|] {parent.many} [with|that have|who have] {words} {spoken_count(n)} {noun}" if parent.is_person else f"{SHOW} [all|the|] {parent.many} [with|that have] {words} {spoken_count(n)} {noun}",
+    )  # fmt: skip
+
+
+def measure_per_parent(book: Book, rng: random.Random) -> Query | None:
+    e = book.edge(rng)
+    child, parent = e.child, e.parent
+    if not child.measures or not parent.label:
+        return None
+    column = rng.choice(child.measures)
+    function = aggregate_function(column, rng)
+    own = draw(child, rng, qualified=True) if rng.random() < 0.25 else None
+    if own and own.column == column:
+        own = None
+    noun, name, word = (own.on(child.many) if own else child.many), words_of(column), AGGREGATES[function]
+    shown, value = parent.shown(True), f"{function}({child.ref(column, True)})"
+    role = f"[{e.role}|{parent.singular}]" if e.role != parent.singular else parent.one
+    base = f"FROM {full(child, e)}{f' WHERE {own.sql}' if own else ''} GROUP BY {shown}"
+    if rng.random() < 0.45:
+        return query(
+            f"SELECT {shown}, {value} {base}",
+            f"{TELL} the {word} {name} of {noun} [per|for each|by] {role}?", f"[{word}|The {word}] {name} of {noun} [per|by|for each] {role}", f"{SHOW} the {word} {name} [of {noun}|] [per|for each|by] {role}",
+            f"For each {role}, [what is|show|give me] the {word} {name} of [their|its|the] {noun}?", f"{SHOW} [each|every] {role} [with|and] [their|its|the] {word} {name} [of {noun}|]",
+        )  # fmt: skip
+    n, down = count_of(rng), rng.random() < 0.8
+    high = "[highest|largest|biggest]" if down else "[lowest|smallest]"
+    sql = f"SELECT {shown} {base} ORDER BY {value}{' DESC' if down else ''} LIMIT {n}"
+    if n == 1:
+        who = f"[Who|Which {role}]" if parent.is_person else f"Which {role}"
+        return query(
+            sql, f"{who} has the {high} {word} {name} [of {noun}|in {noun}|across their {noun}|]?", f"{SHOW} the {role} with the {high} {word} {name} of {noun}",
+            f"{who} has the [most|highest] {name} [overall|in total|altogether|] [across|over] [all|] [their|its|] {noun}?" if function == "SUM" and down else f"{who} has the {high} {word} {name} of {noun}?",
+        )  # fmt: skip
+    k = spoken_count(n)
+    return query(
+        sql, f"[Top|List the top|Show the top|Give me the top|Who are the top] {k} {parent.many} by {word} {name} [of {noun}|]" if down else f"[Bottom|List the bottom] {k} {parent.many} by {word} {name} of {noun}",
+        f"[Which|What are the] {k} {parent.many} [have|with] the {high} {word} {name} [of {noun}|]?",
+    )  # fmt: skip
+
+
+def category_of_parent(book: Book, rng: random.Random) -> Query | None:
+    """Children grouped by a category of their parent."""
+    e = book.edge(rng)
+    child, parent = e.child, e.parent
+    if not parent.categories:
+        return None
+    column = rng.choice(parent.categories)
+    ref, name = parent.ref(column, True), words_of(column)
+    group = f"{parent.one} {name}" if rng.random() < 0.6 else name
+    if child.measures and rng.random() < 0.45:
+        measure = rng.choice(child.measures)
+        function = aggregate_function(measure, rng)
+        word, value = AGGREGATES[function], f"{function}({child.ref(measure, True)})"
+        what = f"{word} {words_of(measure)} of [all|] {child.many}"
+    else:
+        value, what = "COUNT(*)", f"[number|count] of {child.many}"
+    if rng.random() < 0.65:
+        return query(
+            f"SELECT {ref}, {value} FROM {full(child, e)} GROUP BY {ref}", f"{TELL} the {what} [per|by|for each] {group}?", f"{SHOW} the {what} [per|by|for each|for every] {group}", f"[The|] {what} [per|by] {group}",
+            f"How many {child.many} [are there|do we have] [per|for each|by] {group}?" if value == "COUNT(*)" else f"For each {group}, [what is|show] the {what}?",
+        )  # fmt: skip
+    return query(
+        f"SELECT {ref} FROM {full(child, e)} GROUP BY {ref} ORDER BY {value} DESC LIMIT 1", f"[Which|What] {group} has the [highest|largest] {what}?",
+        f"[Which|What] {group} has the most {child.many}?" if value == "COUNT(*)" else f"{SHOW} the {group} with the [highest|largest] {what}",
+    )  # fmt: skip
+
+
+def without_child(book: Book, rng: random.Random) -> Query | None:
+    e = book.edge(rng)
+    child, parent = e.child, e.parent
+    if not parent.label:
+        return None
+    own = draw(child, rng, qualified=True) if rng.random() < 0.2 else None
+    noun = own.on(child.many) if own else child.many
+    sql = (
+        f"FROM {parent.sql} WHERE NOT EXISTS (SELECT 1 FROM {child.sql} WHERE {e.on}{f' AND {own.sql}' if own else ''})"
+    )
+    that = "[who|that]" if parent.is_person else "that"
+    phrase = f"{parent.many} [without [any|a single|] {noun}|{that} have no {noun}|{that} [have never had|never had] [any|] {noun}|with no {noun}|{that} [don't|do not] have [any|] {noun}]"
+    if rng.random() < 0.4:
+        return query(
+            f"SELECT COUNT(*) {sql}",
+            *how_many(phrase),
+            f"How many {parent.many} [have no|don't have any|never had any|have never had any] {noun}?",
+        )
+    return query(
+        f"SELECT {parent.shown()} {sql}",
+        *listing(parent, phrase),
+        f"Which {parent.many} [have no|don't have any|never had any|have never had any|have zero] {noun}?",
+    )
+
+
+def with_any_child(book: Book, rng: random.Random) -> Query | None:
+    e = book.edge(rng)
+    child, parent = e.child, e.parent
+    return query(
+        f"SELECT COUNT(DISTINCT {quote(e.column)}) FROM {child.sql}", f"How many {parent.many} [have|had|have had] [at least one|any|a] {child.one}?",
+        f"How many [different|distinct] {parent.many} [are there in|appear in|are in] [the|our|] {child.many}?",
+    )  # fmt: skip
+
+
+def average_children(book: Book, rng: random.Random) -> Query | None:
+    e = book.edge(rng)
+    child, parent = e.child, e.parent
+    inner = f"SELECT COUNT(*) AS total FROM {child.sql} GROUP BY {quote(e.column)}"
+    return query(
+        f"SELECT AVG(total) FROM ({inner}) AS counts", f"[What is|What's|Give me] the average number of {child.many} per {parent.one}?",
+        f"How many {child.many} [does a|does the average|does each] {parent.one} have on average?", f"[Average|Mean] number of {child.many} per {parent.one}",
+    )  # fmt: skip
+
+
+def top_of_parent(book: Book, rng: random.Random) -> Query | None:
+    """The first children of one parent by a column."""
+    e = book.edge(rng)
+    child, columns = e.child, (*e.child.measures, *e.child.dates)
+    found = of_parent(e, rng)
+    if found is None or not columns or not child.label:
+        return None
+    column, down, n = rng.choice(columns), rng.random() < 0.7, count_of(rng)
+    sql = f"SELECT {child.shown(True)} FROM {full(child, e)} WHERE {found[0].sql} ORDER BY {child.ref(column, True)}{' DESC' if down else ''} LIMIT {n}"
+    where_from = Condition(found[0].sql, found[0].column, found[1])
+    return query(sql, *ranked(child, column, down, n, (where_from,)))
+
+
+def parent_of_extreme(book: Book, rng: random.Random) -> Query | None:
+    """The parent of the child that comes first in an order."""
+    e = book.edge(rng)
+    child, parent, columns = e.child, e.parent, (*e.child.measures, *e.child.dates)
+    if not columns or not parent.label:
+        return None
+    column, down = rng.choice(columns), rng.random() < 0.7
+    best = superlative(column, down)
+    high = (
+        ("[latest|most recent]" if down else "[earliest|oldest]")
+        if column.kind != "number"
+        else ("[highest|largest]" if down else "[lowest|smallest]")
+    )
+    one = f"{best} {child.one}" if best else f"{child.one} with the {high} {words_of(column)}"
+    role = f"[{e.role}|{parent.singular}]"
+    return query(
+        f"SELECT {parent.shown(True)} FROM {full(child, e)} ORDER BY {child.ref(column, True)}{' DESC' if down else ''} LIMIT 1",
+        f"[Which|What] {role} [has|had|does] the {one} [belong to|]?", f"[Who|What] is the {role} of the {one}?" if parent.is_person else f"What is the {role} of the {one}?",
+        f"{'Who' if parent.is_person else f'Which {role}'} [has|had|made] the {one}?",
+    )  # fmt: skip
+
+
+def chain(book: Book, rng: random.Random) -> Query | None:
+    """Three tables: grandchildren of a grandparent, or two parents of one join table."""
+    first = book.edge(rng)
+    up = [e for e in book.edges if e.child is first.parent and e.parent is not first.child]
+    across = [e for e in book.edges if e.child is first.child and e.parent is not first.parent]
+    if up and (not across or rng.random() < 0.5):
+        return _grandparent(first, rng.choice(up), rng)
+    return _across(first, rng.choice(across), rng) if across else None
+
+
+def _grandparent(first: Edge, second: Edge, rng: random.Random) -> Query | None:
+    child, grand = first.child, second.parent
+    tables = f"{child.sql} JOIN {first.parent.sql} ON {first.on} JOIN {grand.sql} ON {second.on}"
+    if rng.random() < 0.55:
+        found = of_parent(second, rng)
+        if found is None:
+            return None
+        noun = (
+            f"{child.many} [of|for|from|by|linked to] [the|] {first.parent.many} {found[1]}"
+            if rng.random() < 0.5
+            else f"{child.many} {found[1]}"
+        )
+        if child.measures and rng.random() < 0.4:
+            column = rng.choice(child.measures)
+            function = aggregate_function(column, rng)
+            return query(
+                f"SELECT {function}({child.ref(column, True)}) FROM {tables} WHERE {found[0].sql}",
+                f"{TELL} the {AGGREGATES[function]} {words_of(column)} of [all|] {noun}?", f"{AGGREGATES[function]} {words_of(column)} of {noun}",
+            )  # fmt: skip
+        if child.label and rng.random() < 0.4:
+            return query(f"SELECT {child.shown(True)} FROM {tables} WHERE {found[0].sql}", *listing(child, noun))
+        return query(f"SELECT COUNT(*) FROM {tables} WHERE {found[0].sql}", *how_many(noun))
+    if not grand.label:
+        return None
+    shown, role = grand.shown(True), f"[{second.role}|{grand.singular}]"
+    added = [c for c in child.measures if can_be_added(c)]
+    if added and rng.random() < 0.5:
+        column = rng.choice(added)
+        value, what = f"SUM({child.ref(column, True)})", f"[total|combined] {words_of(column)} of {child.many}"
+    else:
+        value, what = "COUNT(*)", f"number of {child.many}"
+    if rng.random() < 0.5:
+        return query(
+            f"SELECT {shown}, {value} FROM {tables} GROUP BY {shown}",
+            f"{SHOW} the {what} [per|by|for each] {role}",
+            f"{TELL} the {what} [per|for each] {role}?",
+        )
+    n = count_of(rng)
+    sql = f"SELECT {shown} FROM {tables} GROUP BY {shown} ORDER BY {value} DESC LIMIT {n}"
+    if n == 1:
+        return query(
+            sql,
+            f"Which {role} has the [highest|largest] {what}?",
+            f"{SHOW} the {role} with the [highest|largest] {what}",
+            f"Which {role} has the most {child.many}?"
+            if value == "COUNT(*)"
+            else f"Which {role} has the highest {what}?",
+        )
+    return query(
+        sql,
+        f"[Top|List the top|Show the top|Give me the top] {spoken_count(n)} {grand.many} by {what}",
+        f"Which {spoken_count(n)} {grand.many} have the [highest|largest] {what}?",
+    )
+
+
+def _across(first: Edge, second: Edge, rng: random.Random) -> Query | None:
+    """`students - enrolments - courses`: rows of one parent linked to a row of the other."""
+    link, one, other = first.child, first.parent, second.parent
+    if not one.label or one is other:
+        return None
+    tables = f"{link.sql} JOIN {one.sql} ON {first.on} JOIN {other.sql} ON {second.on}"
+    found = of_parent(second, rng)
+    if found is None:
+        return None
+    condition, after = found
+    extra = draw(link, rng, qualified=True) if rng.random() < 0.15 else None
+    filters = where((condition, extra)) if extra else condition.sql
+    linked = extra.on(link.many) if extra else link.many
+    value = (
+        f"[with|that have|having|who have|linked to] {linked} {after}"
+        if one.is_person
+        else f"[with|that have|in|from|used in|linked to] {linked} {after}"
+    )
+    short = f"{one.many} [{after}|{value}|{value}]" if not extra else f"{one.many} {value}"
+    roll = rng.random()
+    if roll < 0.5:
+        return query(
+            f"SELECT DISTINCT {one.shown(True)} FROM {tables} WHERE {filters}",
+            *listing(one, short),
+            f"Which {one.many} have {linked} {after}?",
+        )
+    if roll < 0.7 and one.primary:
+        return query(
+            f"SELECT COUNT(DISTINCT {link.sql}.{quote(first.column)}) FROM {tables} WHERE {filters}", *how_many(short)
+        )
+    n = count_of(rng)
+    sql = f"SELECT {one.shown(True)} FROM {tables} WHERE {filters} GROUP BY {one.shown(True)} ORDER BY COUNT(*) DESC LIMIT {n}"
+    noun = f"{linked} {after}"
+    if n == 1:
+        who = f"[Who|Which {one.singular}]" if one.is_person else f"Which {one.singular}"
+        return query(sql, f"{who} has the most {noun}?", f"{SHOW} the {one.one} with the most {noun}")
+    return query(
+        sql,
+        f"[Top|List the top|Show the top] {spoken_count(n)} {one.many} by number of {noun}",
+        f"Which {spoken_count(n)} {one.many} have the most {noun}?",
+    )
+
+
+def among_themselves(book: Book, rng: random.Random) -> Query | None:
+    """A table that points to itself: managers, parts, parent categories."""
+    if not book.loops:
+        return None
+    e = rng.choice(book.loops)
+    s = e.child
+    if len(s.label) != 1 or not s.values(s.label[0]):
+        return None
+    name, value = quote(s.label[0].name), str(rng.choice(s.values(s.label[0])))
+    role = human(e.column).removesuffix(" id").strip() or "parent"
+    text = value.replace("'", "''")
+    join = f"FROM {s.sql} AS a JOIN {s.sql} AS b ON a.{quote(e.column)} = b.{quote(e.key)}"
+    if rng.random() < 0.5:
+        return query(
+            f"SELECT b.{name} {join} WHERE a.{name} = '{text}'",
+            f"[Who|What] is the {role} of {value}?",
+            f"[Who|Which {s.one}] is {value}'s {role}?",
+            f"{TELL} {value}'s {role}?",
+        )
+    if rng.random() < 0.5:
+        return query(
+            f"SELECT a.{name} {join} WHERE b.{name} = '{text}'",
+            f"[Which|What] {s.many} have {value} as [their|] {role}?",
+            f"{SHOW} the {s.many} whose {role} is {value}",
+        )
+    return query(
+        f"SELECT b.{name}, COUNT(*) {join} GROUP BY b.{name}", f"How many {s.many} does each {role} have?", f"[Number|Count] of {s.many} [per|by|for each] {role}",
+    )  # fmt: skip
+
+
+KINDS: tuple[tuple[str, Callable[[Book, random.Random], Query | None], float], ...] = (
+    ("count_of_parent", count_of_parent, 8), ("list_of_parent", list_of_parent, 7), ("attribute_of_parent", attribute_of_parent, 2),
+    ("parent_of_child", parent_of_child, 4), ("aggregate_of_parent", aggregate_of_parent, 6), ("with_parent", with_parent, 3),
+    ("parents_by_child", parents_by_child, 5), ("count_per_parent", count_per_parent, 11), ("measure_per_parent", measure_per_parent, 8),
+    ("category_of_parent", category_of_parent, 5), ("without_child", without_child, 4), ("with_any_child", with_any_child, 1.5),
+    ("average_children", average_children, 1.5), ("top_of_parent", top_of_parent, 3), ("parent_of_extreme", parent_of_extreme, 2),
+    ("chain", chain, 9), ("among_themselves", among_themselves, 1),
+)  # fmt: skip
+"""(name, kind, weight)."""
