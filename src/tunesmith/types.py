@@ -124,6 +124,8 @@ class Completion:
     """Whether it ended with its end token, rather than at the length limit."""
     tokens: int = 0
     """Tokens generated, the end token included."""
+    constraint_held: bool = True
+    """False when a constraint was given and none of the likely tokens met it: from there on the answer is free."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +164,10 @@ class Constraint(Protocol):
 
     def allows(self, text: str) -> bool:
         """Whether `text` (the answer so far, with a candidate piece appended) can still become valid."""
+        ...
+
+    def complete(self, text: str) -> bool:
+        """Whether the answer may end here."""
         ...
 
 
