@@ -34,6 +34,10 @@ class SqlBuild(Section):
     """At most this many examples that share a query skeleton (the query with its values masked)."""
     unseen_skeletons: float = Field(0.1, ge=0, lt=1)
     """Share of the skeletons kept out of training, to measure what was not merely practised (`test_unseen`)."""
+    test_share: float = Field(0.1, ge=0, lt=1)
+    """Share of the other queries kept out of training: practised skeletons with other values (`test_built`)."""
+    test_examples: int = Field(200, ge=1)
+    """At most this many examples in each of the two test sets."""
     empty_results: float = Field(0.05, ge=0, le=1)
     """At most this share of the examples may have a query that returns no row."""
     noise: float = Field(0.3, ge=0, le=1)

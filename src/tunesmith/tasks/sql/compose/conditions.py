@@ -233,9 +233,8 @@ def by_date(subject: Subject, column: Column, rng: random.Random, qualified: boo
     op, phrase = rng.choice(
         ((">", "after|later than"), ("<", "before|earlier than"), (">=", "since|on or after"), ("=", "on"))
     )
-    if op == "=" and column.kind == "time":
-        return Condition(f"{ref}::date = '{iso}'", column, said(f"on {spoken}"))
-    return Condition(f"{ref} {op} '{iso}'", column, said(f"[{phrase}] {spoken}"))
+    left = f"{ref}::date" if column.kind == "time" else ref
+    return Condition(f"{left} {op} '{iso}'", column, said(f"[{phrase}] {spoken}"))
 
 
 def by_boolean(subject: Subject, column: Column, rng: random.Random, qualified: bool) -> Condition | None:

@@ -231,6 +231,11 @@ def words_of(column: Column) -> str:
     return _choices(words)
 
 
+def many_of(column: Column) -> str:
+    """Grammar for the column's values: `cities`, `different types`."""
+    return _choices(plural(human(column.name)))
+
+
 def can_be_added(column: Column) -> bool:
     """Whether a sum of the column means something: a total of amounts does, a total of unit prices or ages does not."""
     return not set(human(column.name).split()) & _INTENSIVE

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from tunesmith.tasks.sql.compose.conditions import Condition, around, by_value, several, where
 from tunesmith.tasks.sql.compose.query import Query, query
-from tunesmith.tasks.sql.compose.roles import Book, Subject, can_be_added, words_of
+from tunesmith.tasks.sql.compose.roles import Book, Subject, can_be_added, many_of, words_of
 from tunesmith.tasks.sql.compose.words import NUMBER_WORDS, SUPERLATIVES, human, verb_of_date
 from tunesmith.tasks.sql.schema import Column, quote
 
@@ -289,19 +289,19 @@ def distinct(book: Book, rng: random.Random) -> Query | None:
     if not s.categories:
         return None
     column = rng.choice(s.categories)
-    name, noun = words_of(column), s.many
+    names, noun = many_of(column), s.many
     if rng.random() < 0.5:
         return query(
             f"SELECT COUNT(DISTINCT {quote(column.name)}) FROM {s.sql}",
-            f"How many [different|distinct|unique|various] {name}s [do [the|our|] {noun} have|are there [among|across|for] [the|our|] {noun}]?",
-            f"How many [different|distinct] {name}s are there?", f"[In|Across] how many [different|] {name}s do we have {noun}?",
-            f"[Number|Count] of [distinct|different|unique] {name}s [among|of|in] {noun}",
+            f"How many [different|distinct|unique|various] {names} [do [the|our|] {noun} have|are there [among|across|for] [the|our|] {noun}]?",
+            f"How many [different|distinct] {names} are there?", f"[In|Across] how many [different|] {names} do we have {noun}?",
+            f"[Number|Count] of [distinct|different|unique] {names} [among|of|in] {noun}",
         )  # fmt: skip
     return query(
         f"SELECT DISTINCT {quote(column.name)} FROM {s.sql}",
-        f"{SHOW} [all|the|] [different|distinct|unique|] {name}s of [the|our|] {noun}",
-        f"[What|Which] [different|distinct|] {name}s [do [the|our|] {noun} have|are there [among|for] [the|] {noun}|exist for {noun}]?",
-        f"[What are|Which are] the [different|possible|distinct|] {name}s of {noun}?",
+        f"{SHOW} [all|the|] [different|distinct|unique|] {names} of [the|our|] {noun}",
+        f"[What|Which] [different|distinct|] {names} [do [the|our|] {noun} have|are there [among|for] [the|] {noun}|exist for {noun}]?",
+        f"[What are|Which are] the [different|possible|distinct|] {names} of {noun}?",
     )
 
 
@@ -314,7 +314,7 @@ def group_count(book: Book, rng: random.Random) -> Query | None:
     found = several(s, rng, most=1) if rng.random() < 0.2 else ()
     if found and found[0].column == column:
         return None
-    name, noun, ref = words_of(column), around(s.many, found), quote(column.name)
+    name, names, noun, ref = words_of(column), many_of(column), around(s.many, found), quote(column.name)
     base = f"FROM {s.sql}{f' WHERE {where(found)}' if found else ''} GROUP BY {ref}"
     roll = rng.random()
     if roll < 0.6:
@@ -335,17 +335,17 @@ def group_count(book: Book, rng: random.Random) -> Query | None:
         )
         return query(
             f"SELECT {ref} {base} ORDER BY COUNT(*){' DESC' if down else ''} LIMIT {n}",
-            f"[Which|What] {k}{name}{'s have' if n > 1 else ' has'} the {most} {noun}?",
-            f"{SHOW} the {k}{name}{'s' if n > 1 else ''} with the {most} {noun}",
+            f"[Which|What] {k}{names + ' have' if n > 1 else name + ' has'} the {most} {noun}?",
+            f"{SHOW} the {k}{names if n > 1 else name} with the {most} {noun}",
             f"[What is|What's] the [most common|most frequent] {name} [of|among|for] [the|our|] {noun}?" if n == 1 and down
-            else f"Which {k}{name}{'s' if n > 1 else ''} [come up|appear] [most|most often]{' ' if down else ' seldom '}[for|among] {noun}?" if down
-            else f"[Which|What] {k}{name}{'s have' if n > 1 else ' has'} the {most} {noun}?",
+            else f"Which {k}{names if n > 1 else name} [come up|appear] [most|most often]{' ' if down else ' seldom '}[for|among] {noun}?" if down
+            else f"[Which|What] {k}{names + ' have' if n > 1 else name + ' has'} the {most} {noun}?",
         )  # fmt: skip
     n = rng.choice((1, 2, 3, 4, 5, 10, 20))
     return query(
         f"SELECT {ref} {base} HAVING COUNT(*) > {n}",
-        f"[Which|What] {name}s have more than {spoken_count(n)} {noun}?",
-        f"{SHOW} [all|the|] {name}s [with|that have] [more than|over] {spoken_count(n)} {noun}",
+        f"[Which|What] {names} have more than {spoken_count(n)} {noun}?",
+        f"{SHOW} [all|the|] {names} [with|that have] [more than|over] {spoken_count(n)} {noun}",
     )
 
 

@@ -1,0 +1,215 @@
+"""A data set from a database: composed questions, every query executed, nothing straddling the splits."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import random
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tunesmith.config.schema import SqlBuild, SqlTask
+from tunesmith.errors import DataError
+from tunesmith.tasks.sql.compose import Composer, Draft, Query, phrasings
+from tunesmith.tasks.sql.introspect import column_values, read_schema
+from tunesmith.tasks.sql.postgres import Server
+from tunesmith.tasks.sql.prune import schema_text
+from tunesmith.tasks.sql.schema import Schema
+
+log = logging.getLogger(__name__)
+
+SETS = ("train", "test_built", "test_unseen")
+"""What is written: training; other values under skeletons that were trained; skeletons that were not."""
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """What a build made."""
+
+    files: Mapping[str, Path]
+    """Set name to JSON Lines file."""
+    counts: Mapping[str, int]
+    """Set name to number of records."""
+    kinds: Mapping[str, int]
+    """Kind of question to number of records."""
+    rejected: Mapping[str, int]
+    """Reason to number of drawn queries that were left out."""
+
+
+@dataclass(slots=True)
+class _Tally:
+    kinds: Counter[str] = field(default_factory=Counter)
+    rejected: Counter[str] = field(default_factory=Counter)
+
+
+def build_dataset(
+    server: Server, task: SqlTask, out: Path, seed: int, progress: Callable[[int, int], None] | None = None
+) -> Built:
+    """Build `train.jsonl`, `test_built.jsonl` and `test_unseen.jsonl` under `out`.
+
+    A record is `{id, question, sql, database, schema, skeleton, kind}`. The same databases, settings and seed give the
+    same bytes. No exact query of a test set is in training, and no pair of query skeleton and question (values masked)
+    stands on both sides.
+
+    Args:
+        server: where the databases are; every query runs there, as the grader would run it.
+        task: the databases, the prompt's schema style and budget, and `task.build`.
+        out: folder, created.
+        seed: of everything drawn.
+        progress: called with (records made, records wanted).
+
+    Raises:
+        DataError: a database has no rows to ask about, or too little variety for a tenth of the wanted examples.
+    """
+    wanted = task.build or SqlBuild()
+    tally = _Tally()
+    records: dict[str, list[dict[str, Any]]] = {name: [] for name in SETS}
+    for number, database in enumerate(task.databases):
+        schema = read_schema(server, database, sample_values=task.sample_values)
+        made: dict[str, list[dict[str, Any]]] = {name: [] for name in SETS}
+        total = len(task.databases) * wanted.examples
+        for record in _examples(server, task, wanted, schema, random.Random(f"{seed}/{database}"), tally):
+            made[_side(record, wanted, seed)].append(record)
+            if progress:
+                progress(number * wanted.examples + sum(len(rows) for rows in made.values()), total)
+        if sum(len(rows) for rows in made.values()) < wanted.examples / 10:
+            raise DataError(
+                f"only {sum(len(rows) for rows in made.values())} of {wanted.examples} examples could be made from "
+                f"database {database!r}: {_reasons(tally.rejected)}",
+                place="task.databases",
+                remedy="give tables that hold rows, with names and foreign keys, or lower task.build.examples",
+            )
+        for name, rows in made.items():
+            records[name] += rows
+    _remove_straddling(records, wanted, seed)
+    out.mkdir(parents=True, exist_ok=True)
+    files = {name: out / f"{name}.jsonl" for name in SETS}
+    for name, rows in records.items():
+        text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+        files[name].write_text(text, encoding="utf-8")
+    counts = {name: len(rows) for name, rows in records.items()}
+    log.info("built %s examples; left out: %s", counts, _reasons(tally.rejected))
+    return Built(files, counts, dict(tally.kinds), dict(tally.rejected))
+
+
+def _examples(
+    server: Server, task: SqlTask, wanted: SqlBuild, schema: Schema, rng: random.Random, tally: _Tally
+) -> Iterator[dict[str, Any]]:
+    """Draw, execute, phrase: up to `wanted.examples` records of one database."""
+    database = schema.database
+    composer = Composer(schema, lambda table, column: column_values(server, database, table, column, limit=200))
+    queries: set[str] = set()
+    per_skeleton: Counter[str] = Counter()
+    made = empty = 0
+    for _ in range(wanted.examples * 8):
+        if made >= wanted.examples:
+            return
+        query = composer.query(rng)
+        if query is None or query.sql in queries:
+            tally.rejected["drawn before" if query else "kind does not fit"] += 1
+            continue
+        queries.add(query.sql)
+        drafts = list(phrasings(query, rng, rng.randint(1, wanted.paraphrases), wanted.noise))
+        skeleton = drafts[0].skeleton
+        if per_skeleton[skeleton] >= wanted.per_skeleton:
+            tally.rejected["enough of its skeleton"] += 1
+            continue
+        rows, reason = _execute(server, database, query)
+        if reason:
+            tally.rejected[reason] += 1
+            continue
+        if rows == 0:
+            if empty + 1 > wanted.empty_results * (made + 20):
+                tally.rejected["returns nothing"] += 1
+                continue
+            empty += 1
+        for draft in drafts[: wanted.examples - made]:
+            made += 1
+            per_skeleton[skeleton] += 1
+            tally.kinds[draft.kind] += 1
+            yield _record(task, schema, draft)
+
+
+def _record(task: SqlTask, schema: Schema, draft: Draft) -> dict[str, Any]:
+    text = schema_text(schema, draft.question, task.schema_style, task.schema_tokens)
+    return {
+        "id": _digest(schema.database, draft.question, draft.sql)[:16],
+        "question": draft.question,
+        "sql": draft.sql,
+        "database": schema.database,
+        "schema": text,
+        "skeleton": draft.skeleton,
+        "kind": draft.kind,
+    }
+
+
+_LIMIT = re.compile(r" LIMIT (\d+)$")
+
+
+def _execute(server: Server, database: str, query: Query) -> tuple[int, str]:
+    """Rows the query returns, and why it must be left out where it must."""
+    result = server.run(database, query.sql, gold=True)
+    if result.error is not None:
+        return 0, f"fails: {result.error.failure}"
+    if result.truncated:
+        return 0, "result too large"
+    rows = len(result.rows)
+    if rows and all(value is None for row in result.rows for value in row):
+        return 0, "returns only NULL"
+    if rows == 1 and len(result.rows[0]) == 1 and result.rows[0][0] == 0:
+        rows = 0  # a count of nothing tells a wrong query from a right one as badly as an empty result does
+    if limit := _LIMIT.search(query.sql):
+        ties = server.run(database, f"{query.sql[: limit.start()]} FETCH FIRST {limit[1]} ROWS WITH TIES", gold=True)
+        if ties.error is None and len(ties.rows) != len(result.rows):
+            return 0, "ties decide the answer"
+    return rows, ""
+
+
+def _side(record: Mapping[str, Any], wanted: SqlBuild, seed: int) -> str:
+    if _share(seed, "skeleton", record["database"], record["skeleton"]) < wanted.unseen_skeletons:
+        return "test_unseen"
+    return "test_built" if _share(seed, "query", record["database"], record["sql"]) < wanted.test_share else "train"
+
+
+def _remove_straddling(records: dict[str, list[dict[str, Any]]], wanted: SqlBuild, seed: int) -> None:
+    """Keep of the test sets what training has not seen as the same question in other values; cut them to size."""
+    seen = {(row["skeleton"], masked_question(row["question"], row["sql"])) for row in records["train"]}
+    trained = {row["skeleton"] for row in records["train"]}
+    records["test_built"] = [
+        row
+        for row in records["test_built"]
+        if row["skeleton"] in trained and (row["skeleton"], masked_question(row["question"], row["sql"])) not in seen
+    ]
+    for name in ("test_built", "test_unseen"):
+        records[name].sort(key=lambda row: _digest(seed, row["id"]))
+        del records[name][wanted.test_examples :]
+
+
+_TEXT = re.compile(r"'((?:[^']|'')*)'")
+
+
+def masked_question(question: str, sql: str) -> str:
+    """The question with the query's values and all digits masked: what two questions share when only values differ."""
+    text = question.lower()
+    for value in sorted((v.replace("''", "'").strip("%").lower() for v in _TEXT.findall(sql)), key=len, reverse=True):
+        if value:
+            text = text.replace(value, "?")
+    return re.sub(r"\d+(?:[.,]\d+)*", "?", text).rstrip("?. ")
+
+
+def _share(*parts: object) -> float:
+    """A number in [0, 1) that depends on the parts alone."""
+    return int(_digest(*parts)[:12], 16) / 16**12
+
+
+def _digest(*parts: object) -> str:
+    return hashlib.sha256("\x1f".join(map(str, parts)).encode()).hexdigest()
+
+
+def _reasons(rejected: Mapping[str, int]) -> str:
+    return ", ".join(f"{count} {reason}" for reason, count in sorted(rejected.items(), key=lambda item: -item[1])) or "-"
