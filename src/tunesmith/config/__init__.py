@@ -1,0 +1,1 @@
+"""Settings: the schema, recipes, and where each value came from. Nothing here imports torch."""
