@@ -126,6 +126,8 @@ class Source(Section):
     """Split of a Hub data set."""
     max_samples: int | None = Field(None, ge=1)
     """Read only this many records."""
+    where: dict[str, str | int | bool] = Field(default_factory=dict)
+    """Only records whose fields have these values: `{grade: 5}`, `{half: sealed}`."""
 
     @model_validator(mode="after")
     def _formatter_belongs_to_custom(self) -> Self:
