@@ -91,11 +91,12 @@ def _entity(rng: random.Random, word: str) -> str:
     pick = rng.random()
     if pick < 0.72:
         return word
+    strange, known = invented(rng).rstrip("s"), rng.choice(dictionary()).rstrip("s")
     if pick < 0.86:
-        return invented(rng)
+        return strange
     if pick < 0.92:
-        return rng.choice(dictionary())
-    return f"{rng.choice([invented(rng, 2), rng.choice(dictionary())])}_{word}"
+        return known
+    return f"{rng.choice([strange, known])}_{word}"
 
 
 def database(rng: random.Random, tables: int = 0, rich: float = 1.0) -> Database:

@@ -92,8 +92,8 @@ apartment: flat; machine: device; factory: plant; part: component; donor: giver;
 athlete: sportsperson; lawyer: attorney; case: file; bus: coach; stop: station; station: stop; boat: ship; vessel: ship boat;
 pet: animal; meeting: appointment; appointment: meeting; event: happening; company: firm business; firm: company; agency: bureau;
 citizen: resident; inspection: check; complaint: grievance; exam: test; grade: mark; subject: topic; department: division unit;
-price: cost; cost: price; amount: sum value; quantity: number amount; salary: pay wage; name: title; title: name; status: state;
-country: nation; city: town; town: city; weight: mass; score: points; rating: score; email: mail; phone: telephone; date: day;
+price: cost; cost: price; amount: sum value; quantity: number amount; salary: pay wage; status: state;
+country: nation; city: town; town: city; weight: mass; score: points; rating: score; email: mail; phone: telephone;
 total: sum; discount: reduction; stock: inventory; balance: amount; duration: length; capacity: size; age: years; revenue: income
 turnover; budget: funds; region: area; area: region; manager: boss head; supervisor: boss; experiment: trial; sample: specimen;
 instrument: device; researcher: scientist; policy: plan; claim: request; premium: fee; fee: charge; charge: fee; subscriber: user;
@@ -179,7 +179,7 @@ NUMBERS = """
 price cost unit_price amount total total_amount fee salary wage budget revenue balance discount tax deposit premium income expense
 rent fare bonus target_amount list_price net_amount gross_amount commission profit debt refund_amount shipping_cost hourly_rate|money
 quantity qty stock units seats capacity rooms pages floors copies members_count visits views likes points goals attendance wins losses
-attempts items_count headcount beds employees downloads votes tickets_sold credits stops passengers stock_level reorder_level
+attempts items_count headcount beds employees downloads votes tickets_sold credits stops passengers stock_level reorder_level|count
 age years duration minutes hours days_late duration_min length_min year_built experience_years lead_time_days rank position_no
 weight height length width depth distance speed temperature area volume depth_m weight_kg height_cm distance_km area_m2 power_kw
 mileage humidity pressure ph rainfall voltage altitude|measure
