@@ -7,23 +7,41 @@ import random
 from dataclasses import dataclass
 from decimal import Decimal
 
-from tunesmith.tasks.sql.compose.roles import Subject, Value, is_place, literal, plain_number, words_of
-from tunesmith.tasks.sql.compose.words import MONTHS, SUPERLATIVES, human, verb_of_date
+from tunesmith.tasks.sql.compose.roles import (
+    Subject,
+    Value,
+    is_money,
+    is_place,
+    literal,
+    plain_number,
+    unit_of_time,
+    words_of,
+)
+from tunesmith.tasks.sql.compose.words import (
+    MONTHS,
+    NUMBER_WORDS,
+    REMARK_WORDS,
+    SUPERLATIVES,
+    human,
+    plural,
+    verb_of_date,
+)
 from tunesmith.tasks.sql.schema import Column
 
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """`{before} orders {after}`; either may be empty, never both."""
+    """`{before} orders {after}`, or `instead` where a value names the rows by itself: `dogs` for pets."""
 
     sql: str
     column: Column
     after: str = ""
     before: str = ""
+    instead: str = ""
 
     def on(self, noun: str) -> str:
         """The noun with the condition around it."""
-        return f"{self.before} {noun} {self.after}".strip()
+        return f"{self.before} {self.instead or noun} {self.after}".strip()
 
 
 def draw(
@@ -58,7 +76,12 @@ def several(subject: Subject, rng: random.Random, qualified: bool = False, most:
     if most < 2 or rng.random() > 0.25:
         return (first,)
     second = draw(subject, rng, qualified, avoid=(first.column,))
-    return (first,) if second is None or (first.before and second.before) else (first, second)
+    return (first,) if second is None or _clash(first, second) else (first, second)
+
+
+def _clash(first: Condition, second: Condition) -> bool:
+    """Two adjectives, or two nouns, in front of one another read badly."""
+    return bool((first.before and second.before) or (first.instead and second.instead))
 
 
 def where(conditions: tuple[Condition, ...]) -> str:
@@ -68,6 +91,7 @@ def where(conditions: tuple[Condition, ...]) -> str:
 def around(noun: str, conditions: tuple[Condition, ...]) -> str:
     """The noun with every condition around it: `cancelled orders from Lyon and with a total above 100`."""
     before = " ".join(c.before for c in conditions if c.before)
+    noun = next((c.instead for c in conditions if c.instead), noun)
     after = [c.after for c in conditions if c.after]
     return f"{before} {noun} {' [and|] '.join(after)}".strip()
 
@@ -77,7 +101,10 @@ def by_value(subject: Subject, column: Column, value: Value, qualified: bool) ->
     text, name = _spoken(value), words_of(column)
     sql = f"{subject.ref(column, qualified)} = {literal(value)}"
     if is_place(column):
-        place = f"[in|in|from|from|based in|located in|of] {text}"
+        if isinstance(value, str) and len(value) < 20 and sum(map(ord, value + subject.sql)) % 3 == 0:
+            return Condition(sql, column, before=value)
+        live = "|who live in|living in" if subject.is_person else "|located in"
+        place = f"[in|in|from|from|based in{live}] {text}"
         return Condition(sql, column, f"[{place}|{place}|{place}|whose {name} is {text}|with {name} {text}]")
     after = (
         f"[with {name} {text}|with the {name} {text}|whose {name} is {text}|where the {name} is {text}|where {name} is {text}"
@@ -108,6 +135,8 @@ def by_category(subject: Subject, column: Column, rng: random.Random, qualified:
         )  # fmt: skip
     plain = by_value(subject, column, value, qualified)
     if not is_place(column) and isinstance(value, str) and len(value) < 25 and rng.random() < 0.55:
+        if column.name.split("_")[-1] in _KIND_WORDS and rng.random() < 0.6 or rng.random() < 0.15:
+            return Condition(plain.sql, column, instead=_spoken_noun(value))
         return Condition(plain.sql, column, before=_spoken_adjective(value))
     if not is_place(column) and rng.random() < 0.15:
         return Condition(plain.sql, column, f"[that are|which are|that were|marked as|marked] {value}")
@@ -121,6 +150,11 @@ def by_text(subject: Subject, column: Column, rng: random.Random, qualified: boo
         return None
     word, name, ref = rng.choice(words), words_of(column), subject.ref(column, qualified)
     roll = rng.random()
+    if set(human(column.name).split()) & REMARK_WORDS and roll < 0.8:
+        return Condition(
+            f"{ref} ILIKE {literal(f'%{word}%')}", column,
+            f"[that mention|mentioning|mention|about|that talk about|with {name} mentioning|whose {name} mentions] [{word}|{word}|'{word}']",
+        )  # fmt: skip
     if roll < 0.7:
         quoted = f"[{word}|{word}|'{word}']"
         return Condition(
@@ -152,6 +186,19 @@ def by_number(subject: Subject, column: Column, rng: random.Random, qualified: b
         if isinstance(value, int) and value >= 1000 and "year" not in column.name and rng.random() < 0.3
         else v
     )
+    if isinstance(value, int) and value >= 1000 and value % 1000 == 0 and rng.random() < 0.35:
+        spoken = f"{value // 1000}k"
+    if isinstance(value, int) and 0 < value <= 10 and rng.random() < 0.35:
+        spoken = NUMBER_WORDS[value]
+    if (
+        set(human(column.name).split()) & {"rating", "stars", "score", "grade"}
+        and isinstance(value, int)
+        and 0 < value <= 10
+        and rng.random() < 0.5
+    ):
+        star = "star" if "score" not in column.name and "grade" not in column.name else "point"
+        return Condition(f"{ref} = {v}", column, before=f"[{NUMBER_WORDS[value]}-{star}|{value}-{star}|{value} {star}]")
+    unit = unit_of_time(column)
     is_price = any(w in SUPERLATIVES[0][0] for w in human(column.name).split())
     roll = rng.random()
     if roll < 0.15:
@@ -185,7 +232,20 @@ def by_number(subject: Subject, column: Column, rng: random.Random, qualified: b
         after = f"[{after}|{after}|whose {name} is {comparison} {spoken}|where the {name} is {comparison} {spoken}"
         more = "more than|over" if op == ">" else "less than|under"
         after += f"|that have [{more}] {spoken} {name}|with [{more}] {spoken} {name}"
-        after += f"|that cost [{more}] {spoken}|costing [{more}] {spoken}|[{more}] {spoken}]" if is_price else "]"
+        if unit is not None:
+            longer = "longer than|more than|over" if op == ">" else "shorter than|less than|under"
+            after += f"|that [take|took|last|lasted] [{longer}] {spoken} {unit}|[{longer}] {spoken} {unit}|running [{longer}] {spoken} {unit}]"
+        elif is_price:
+            after += f"|that cost [{more}] {spoken}|costing [{more}] {spoken}|[{more}] {spoken}|[for|at] [{more}] {spoken} [euro|dollars|]]"
+        elif is_money(column) and subject.is_person:
+            after += f"|earning [{more}] {spoken}|who [make|earn|get] [{more}] {spoken}|paid [{more}] {spoken}]"
+        elif is_money(column):
+            after += f"|[of|for|worth] [{more}] {spoken}|[of|for|worth] [{more}] {spoken} [euro|dollars]]"
+        elif "weight" in column.name:
+            heavier = "heavier than|over|more than" if op == ">" else "lighter than|under|less than"
+            after += f"|[{heavier}] {spoken} [kilos|kg|]|that weigh [{more}] {spoken} [kilos|kg|]|weighing [{more}] {spoken}]"
+        else:
+            after += "]"
     return Condition(f"{ref} {op} {v}", column, after)
 
 
@@ -206,7 +266,7 @@ def by_date(subject: Subject, column: Column, rng: random.Random, qualified: boo
         return f"[{'|'.join(ways)}]"
 
     if roll < 0.4:
-        return Condition(f"EXTRACT(YEAR FROM {ref}) = {year}", column, said(f"[in|in|in|during|for|from] {year}"))
+        return Condition(f"EXTRACT(YEAR FROM {ref}) = {year}", column, said(f"[in|in|in|during|for] {year}"))
     if roll < 0.55:
         month = f"{MONTHS[day.month - 1]}"
         sql = f"EXTRACT(YEAR FROM {ref}) = {year} AND EXTRACT(MONTH FROM {ref}) = {day.month}"
@@ -244,11 +304,17 @@ def by_boolean(subject: Subject, column: Column, rng: random.Random, qualified: 
             bare, kind = words.removeprefix(prefix), prefix.strip()
             break
     else:
-        bare, kind = words, "is"
+        bare, kind = (
+            words,
+            "is" if words.split()[-1].endswith(("ed", "able", "ible", "ive", "al", "free", "en", "ful")) else "noun",
+        )
     ref = subject.ref(column, qualified)
     if kind == "has":
         yes = (f"[that have|with] [a|an|] {bare}", "")
         no = (f"[without|that have no|with no|that don't have] [a|an|] {bare}", "")
+    elif kind == "noun":
+        yes = (f"[with|that have|who have|signed up for|getting|on] [the|a|our|] {bare}", bare)
+        no = (f"[without|that have no|with no|not getting|who don't have|not on] [the|a|our|] {bare}", f"non-{bare}")
     elif kind == "in":
         yes, no = (f"[that are|] in {bare}", ""), (f"[that are|] not in {bare}", "")
     else:
@@ -290,11 +356,33 @@ def _spoken(value: Value) -> str:
 
 
 def _spoken_adjective(value: str) -> str:
+    if "_" in value:
+        spaced = value.replace("_", " ")
+        return f"[{value}|{spaced}|{spaced}|{spaced.replace(' ', '-')}]"
     return (
         f"[{value}|{value}|{value.lower()}|'{value}']"
         if value != value.lower()
         else f"[{value}|{value}|{value}|'{value}']"
     )
+
+
+def _spoken_noun(value: str) -> str:
+    """A value that names its rows: species `dog` gives `dogs`, status `no_show` gives `no-shows`."""
+    plain = (
+        value.replace("_", " ")
+        if value == value.lower() or "_" in value
+        else value.lower()
+        if " " not in value
+        else value
+    )
+    return (
+        f"[{plural(plain)}|{plural(plain)}|{plural(plain.replace(' ', '-'))}]"
+        if " " in plain and "_" in value
+        else plural(plain)
+    )
+
+
+_KIND_WORDS = frozenset("species type kind category class genre role job position profession breed form model".split())
 
 
 def _round(value: int | float | Decimal, rng: random.Random) -> int | float | Decimal:

@@ -7,20 +7,33 @@ from collections.abc import Callable
 
 from tunesmith.tasks.sql.compose.conditions import Condition, by_value, draw, where
 from tunesmith.tasks.sql.compose.query import Query, query
-from tunesmith.tasks.sql.compose.roles import Book, Edge, Subject, can_be_added, words_of
+from tunesmith.tasks.sql.compose.roles import (
+    Book,
+    Edge,
+    Subject,
+    can_be_added,
+    is_money,
+    is_place,
+    many_of,
+    unit_of_time,
+    words_of,
+)
 from tunesmith.tasks.sql.compose.single import (
     AGGREGATES,
     SHOW,
     TELL,
     aggregate_function,
+    best_first,
     count_of,
     how_many,
     listing,
+    measured,
     ranked,
     spoken_count,
     superlative,
+    threshold_of,
 )
-from tunesmith.tasks.sql.compose.words import human
+from tunesmith.tasks.sql.compose.words import SITE_WORDS, human, verb_of_date
 from tunesmith.tasks.sql.schema import quote
 
 
@@ -31,21 +44,45 @@ def of_parent(edge: Edge, rng: random.Random) -> tuple[Condition, str] | None:
         value = str(rng.choice(parent.values(parent.label[0])))
         role = edge.role if edge.role != parent.singular else parent.one
         link = "[of|for|by|from|with]" if parent.is_person else "[of|for|from|in|at|with]"
-        after = f"[{link} {value}|{link} {value}|{link} [the|] {role} {value}|whose {role} is {value}|belonging to {value}|that belong to {value}|linked to {value}]"
-        return by_value(parent, parent.label[0], value, True), after
+        ways = [f"{link} {value}", f"{link} {value}", f"{link} [the|] {role} {value}", f"whose {role} is {value}"]
+        ways += [f"belonging to {value}", f"that belong to {value}", f"linked to {value}", f"with {value} as {role}"]
+        if is_site(parent) and edge.child.is_person:
+            ways += [f"[who work|working|based] at {value}"] * 3
+        return by_value(parent, parent.label[0], value, True), f"[{'|'.join(ways)}]"
     found = draw(parent, rng, qualified=True)
     if found is None:
         return None
-    role = f"[{edge.role}|{parent.singular}]" if edge.role != parent.singular else parent.one
     many = found.on(parent.many)
-    after = f"[of|for|by|from|belonging to|linked to|made by|that belong to] {many}"
+    people = found.on("people") if parent.is_person and not found.instead else many
+    ways = [f"[of|for|by|from|belonging to|linked to|made by|that belong to] [{many}|{many}|{people}]"]
     if found.after:
-        after = (
-            f"[{after}|{after}|whose {role} is {found.after.removeprefix('[').split('|')[0].rstrip(']')}]"
-            if found.after.startswith("[in|")
-            else after
+        ways += (
+            [f"whose {edge.role} is {found.after}"]
+            if is_place(found.column)
+            else [f"whose {edge.role} [is|was|has] {found.after}"][:0]
         )
-    return found, after
+    if is_place(found.column) and not any(is_place(c) for c in edge.child.table.columns):
+        place = found.sql.split(" = ")[-1].strip("'").replace("''", "'") if " = " in found.sql else ""
+        work = "|who work in|working in" if edge.child.is_person and is_site(parent) else ""
+        ways += [f"[in|from|based in{work}] {place}"] * 2 if place else []
+        ways += [f"[of|at|in|for] [our|the] {place} {parent.one}"] * 2 if place and is_site(parent) else []
+    if found.instead:
+        ways += [f"[of|for|by|from|with] [the|] {found.instead}"] * 2
+    return found, f"[{'|'.join(ways)}]"
+
+
+def together(edge: Edge, own: Condition | None, after: str) -> str:
+    """The child's noun with its own condition and its parent's, in either order: `orders in 2024 of X`, `orders of X in 2024`."""
+    if own is None:
+        return f"{edge.child.many} {after}"
+    if own.after and not own.before and not own.instead:
+        return f"[{edge.child.many} {after} {own.after}|{edge.child.many} {own.after} {after}]"
+    return f"{own.on(edge.child.many)} {after}"
+
+
+def is_site(subject: Subject) -> bool:
+    """Whether the rows are places where people work and things happen: clinics, stores, schools."""
+    return subject.singular.split()[-1] in SITE_WORDS
 
 
 def full(child: Subject, edge: Edge) -> str:
@@ -58,20 +95,41 @@ def count_of_parent(book: Book, rng: random.Random) -> Query | None:
     if found is None:
         return None
     condition, after = found
-    own = draw(e.child, rng, qualified=True) if rng.random() < 0.25 else None
-    noun = own.on(e.child.many) if own else e.child.many
+    own = draw(e.child, rng, qualified=True) if rng.random() < 0.4 else None
     sql = f"SELECT COUNT(*) FROM {full(e.child, e)} WHERE {condition.sql}" + (f" AND {own.sql}" if own else "")
-    templates = list(how_many(f"{noun} {after}"))
+    templates = list(how_many(together(e, own, after)))
     parent = e.parent
-    if parent.label and condition.column == parent.label[0]:
-        value = condition.sql.split(" = ")[-1].strip("'").replace("''", "'")
-        verbs = "[have|made|place|take|get]" if parent.is_person else "[have|get|include|contain]"
+    noun = (
+        (own.before and own.on(e.child.many)) or (own.instead if own and own.instead else "") if own else e.child.many
+    )
+    late = own.after if own else ""
+    noun = noun or e.child.many
+    who = (
+        value_of(condition)
+        if parent.label and condition.column == parent.label[0]
+        else condition.on(f"[our|the|] {parent.many}")
+        if not condition.instead
+        else f"[the|our|] {condition.instead}"
+    )
+    verbs = "[have|make|place|take|get|do]" if parent.is_person else "[have|get|include|contain|see]"
+    if who:
         templates += [
-            f"How many {noun} [does|did] [the {parent.one}|] {value} {verbs}?",
-            f"How many {noun} [has|had] {value} [had|got|made]?",
+            f"How many {noun} [does|did|do] {who} {verbs} {late}?",
+            f"How many {noun} [has|have] {who} [had|got|made|] {late}?",
         ] * 2
-        templates += [f"How many {noun} [are|were] [there|] [in|at|for] {value}?"]
+        if parent.label and condition.column == parent.label[0]:
+            templates += [
+                f"How many {noun} [are|were] [there|] [in|at|for|by] {who} {late}?",
+                f"How many {noun} [did|does] [the {parent.one}|] {who} {verbs} {late}?",
+            ]
+    if is_place(condition.column) and condition.before:
+        templates += [f"How many {noun} [does|did] [our|the] {condition.before} {parent.one} {verbs} {late}?"] * 2
     return query(sql, *templates)
+
+
+def value_of(condition: Condition) -> str:
+    """The value of an equality, as it is stored; empty for other conditions."""
+    return condition.sql.split(" = ", 1)[1].strip("'").replace("''", "'") if " = '" in condition.sql else ""
 
 
 def list_of_parent(book: Book, rng: random.Random) -> Query | None:
@@ -133,12 +191,94 @@ def aggregate_of_parent(book: Book, rng: random.Random) -> Query | None:
     found = of_parent(e, rng)
     if found is None:
         return None
+    condition, after = found
+    own = draw(e.child, rng, qualified=True, avoid=(column,)) if rng.random() < 0.35 else None
     name, word = words_of(column), AGGREGATES[function]
-    noun = f"{e.child.many} {found[1]}"
+    noun = together(e, own, after)
+    late = own.after if own and own.after and not own.before and not own.instead else ""
+    templates = [
+        f"{TELL} the {word} {name} of [all|the|] {noun}?", f"{TELL} the {word} {name} [for|across|on] {noun}?", f"[{word}|The {word}] {name} of {noun}",
+        *measured(function, column, noun, f"{own.on(e.child.one) if own else e.child.one} {after}"),
+    ]  # fmt: skip
+    named = e.parent.label and condition.column == e.parent.label[0] and value_of(condition)
+    if named and (own is None or late):
+        value = value_of(condition)
+        if function == "SUM" and is_money(column):
+            templates += [
+                f"How much did {value} [spend|pay|make|bring in|earn|invoice|bill|charge|cost us|owe] [on {e.child.many}|in {e.child.many}|] {late}?",
+                f"What did {value} [spend|pay|bring in|earn|invoice|bill|cost us|charge] {late}?",
+            ]
+        if function == "SUM" and set(human(column.name).split()) & {"quantity", "units", "count", "pieces", "packs"}:
+            templates += [
+                f"How many [units of|packs of|pieces of|] {value} [did we order|did we sell|did we get|were ordered|were sold|have we had] {late}?"
+            ] * 3
+        if function in ("MAX", "MIN"):
+            best = superlative(column, function == "MAX") or (
+                "[highest|biggest|largest]" if function == "MAX" else "[lowest|smallest]"
+            )
+            templates += [
+                f"What [is|was] {value}'s {best} {e.child.one} {late}?",
+                f"{TELL} the {word} {name} [of|for] {value} {late}?",
+            ]
+        templates += [f"{word} {name} [for|of|at|by] {value} {late}", f"{TELL} {value}'s {word} {name} {late}?"]
+    sql = f"SELECT {function}({e.child.ref(column, True)}) FROM {full(e.child, e)} WHERE {condition.sql}" + (
+        f" AND {own.sql}" if own else ""
+    )
+    return query(sql, *templates)
+
+
+def last_time(book: Book, rng: random.Random) -> Query | None:
+    """The latest or earliest date of a parent's children: when did X last pay."""
+    e = book.edge(rng)
+    found = of_parent(e, rng)
+    if found is None or not e.child.dates:
+        return None
+    condition, after = found
+    column, last = rng.choice(e.child.dates), rng.random() < 0.7
+    name, verb, word = (
+        words_of(column),
+        verb_of_date(column.name),
+        "[latest|most recent|last]" if last else "[earliest|first]",
+    )
+    templates = [
+        f"When was the {word} {e.child.one} {after}{f' [{verb}|]' if verb else ''}?", f"{TELL} the {word} {name} of [all|the|] {e.child.many} {after}?",
+        f"When did we [last|most recently] have [a|an] {e.child.one} {after}?" if last else f"When did we first have [a|an] {e.child.one} {after}?",
+    ]  # fmt: skip
+    if (value := value_of(condition)) and e.parent.label and condition.column == e.parent.label[0]:
+        templates += [
+            f"When did {value} [last|most recently] have [a|an] {e.child.one}?"
+            if last
+            else f"When did {value} first have [a|an] {e.child.one}?",
+            f"{value}'s {word} {e.child.one}, when was that?",
+        ]
     return query(
-        f"SELECT {function}({e.child.ref(column, True)}) FROM {full(e.child, e)} WHERE {found[0].sql}",
-        f"{TELL} the {word} {name} of [all|the|] {noun}?", f"{TELL} the {word} {name} [for|across] {noun}?", f"[{word}|The {word}] {name} of {noun}",
-        f"How much {name} [in total|altogether|] [for|from|do we have from] {noun}?" if function == "SUM" else f"{TELL} the {word} {name} of {noun}?",
+        f"SELECT {'MAX' if last else 'MIN'}({e.child.ref(column, True)}) FROM {full(e.child, e)} WHERE {condition.sql}",
+        *templates,
+    )
+
+
+def category_of_child(book: Book, rng: random.Random) -> Query | None:
+    """A child's category counted among the children of some parents: what do cats come in for most often."""
+    e = book.edge(rng)
+    found = of_parent(e, rng)
+    if found is None or not e.child.categories:
+        return None
+    column = rng.choice(e.child.categories)
+    ref, name = e.child.ref(column, True), words_of(column)
+    tables = f"FROM {full(e.child, e)} WHERE {found[0].sql} GROUP BY {ref}"
+    noun = f"{e.child.many} {found[1]}"
+    if rng.random() < 0.5:
+        return query(
+            f"SELECT {ref}, COUNT(*) {tables}", f"[Number|Count] of {noun} [per|by|for each] {name}", f"How many {noun} [are there|do we have|] [per|by|for each] {name}?",
+            f"[Break down|Split] [the|] {noun} by {name}", f"{noun} [by|per] {name}",
+        )  # fmt: skip
+    n, down = rng.choice((1, 1, 1, 3, 5)), rng.random() < 0.85
+    most = "[most common|most frequent|top]" if down else "[least common|rarest]"
+    k = "" if n == 1 else f"{spoken_count(n)} "
+    return query(
+        f"SELECT {ref} {tables} ORDER BY COUNT(*){' DESC' if down else ''} LIMIT {n}",
+        f"[What is|What's|Which is] the {k}{most} {name} [of|for|among] {noun}?" if n == 1 else f"[What are|Which are] the {k}{most} {many_of(column)} [of|for|among] {noun}?",
+        f"Which {k}{name if n == 1 else many_of(column)} [do|does|did] {noun} have most often?" if down else f"{k}{most} {name} of {noun}",
     )  # fmt: skip
 
 
@@ -165,9 +305,23 @@ def parents_by_child(book: Book, rng: random.Random) -> Query | None:
     e = book.edge(rng)
     child, parent = e.child, e.parent
     found = draw(child, rng, qualified=True)
+    if len(child.label) == 1 and child.values(child.label[0]) and rng.random() < 0.3:
+        value = str(rng.choice(child.values(child.label[0])))
+        found = Condition(
+            by_value(child, child.label[0], value, True).sql, child.label[0], f"[called|named|called] {value}"
+        )
     if found is None or not parent.label:
         return None
-    noun = found.on(child.many)
+    noun = found.on(f"[{child.many}|{child.many}|a {child.one}|any {child.one}]" if not found.before else child.many)
+    own = draw(parent, rng, qualified=True) if rng.random() < 0.3 else None
+    if own is not None:
+        people = own.on(parent.many)
+        sql = f"SELECT DISTINCT {parent.shown(True)} FROM {full(child, e)} WHERE {own.sql} AND {found.sql}"
+        return query(
+            sql,
+            f"[Which|which] {people} [have|had|have got] {noun}?",
+            *listing(parent, f"{people} [with|that have|that had|having] {noun}"),
+        )
     if rng.random() < 0.3:
         return query(
             f"SELECT COUNT(DISTINCT {child.sql}.{quote(e.column)}) FROM {child.sql} WHERE {found.sql}",
@@ -194,7 +348,7 @@ def count_per_parent(book: Book, rng: random.Random) -> Query | None:
     own = draw(child, rng, qualified=True) if rng.random() < 0.3 else None
     noun = own.on(child.many) if own else child.many
     shown = parent.shown(True)
-    base = f"FROM {full(child, e)}{f' WHERE {own.sql}' if own else ''} GROUP BY {shown}"
+    base = f"FROM {full(child, e)}{f' WHERE {own.sql}' if own else ''} GROUP BY {parent.identity()}"
     role = f"[{e.role}|{parent.singular}]" if e.role != parent.singular else parent.one
     roll = rng.random()
     if roll < 0.4:
@@ -203,6 +357,7 @@ def count_per_parent(book: Book, rng: random.Random) -> Query | None:
             f"How many {noun} [does each {role} have|are there [per|for each] {role}|do we have per {role}|has each {role} had]?", f"[Number|Count] of {noun} [per|by|for each] {role}",
             f"{SHOW} the number of {noun} [per|by|for each|for every] {role}", f"For each {role}, how many {noun} [are there|do they have|do we have]?",
             f"{SHOW} [each|every] {role} [with|and] the number of {noun} [they have|]", f"{noun} per {role}",
+            *([f"How many {child.many} did each {role} [have|get|make|do] {own.after}?", f"{child.many} per {role} {own.after}"] * 2 if own and own.after and not own.before and not own.instead else ()),
         )  # fmt: skip
     if roll < 0.8:
         n, down = count_of(rng), rng.random() < 0.8
@@ -245,12 +400,27 @@ def measure_per_parent(book: Book, rng: random.Random) -> Query | None:
     noun, name, word = (own.on(child.many) if own else child.many), words_of(column), AGGREGATES[function]
     shown, value = parent.shown(True), f"{function}({child.ref(column, True)})"
     role = f"[{e.role}|{parent.singular}]" if e.role != parent.singular else parent.one
-    base = f"FROM {full(child, e)}{f' WHERE {own.sql}' if own else ''} GROUP BY {shown}"
-    if rng.random() < 0.45:
+    base = f"FROM {full(child, e)}{f' WHERE {own.sql}' if own else ''} GROUP BY {parent.identity()}"
+    of_noun = f"of {noun}" if own else f"[of {noun}|]"
+    when = own.after if own and own.after and not own.before and not own.instead else ""
+    spent = "[spend|pay|make|bring in|earn|invoice|bill|charge|cost us]"
+    roll = rng.random()
+    if roll < 0.12 and (threshold := threshold_of(child, column, rng)):
+        above = rng.random() < 0.8
+        side = "[above|over|higher than|of more than]" if above else "[below|under|lower than|of less than]"
         return query(
-            f"SELECT {shown}, {value} {base}",
-            f"{TELL} the {word} {name} of {noun} [per|for each|by] {role}?", f"[{word}|The {word}] {name} of {noun} [per|by|for each] {role}", f"{SHOW} the {word} {name} [of {noun}|] [per|for each|by] {role}",
-            f"For each {role}, [what is|show|give me] the {word} {name} of [their|its|the] {noun}?", f"{SHOW} [each|every] {role} [with|and] [their|its|the] {word} {name} [of {noun}|]",
+            f"SELECT {shown} {base} HAVING {value} {'>' if above else '<'} {threshold}",
+            f"[Which|What] {parent.many} have [a|an] {word} {name} {side} {threshold} {of_noun}?", f"{SHOW} [the|all|] {parent.many} [with|that have] [a|an] {word} {name} {of_noun} {side} {threshold}",
+            *([f"Which {parent.many} [did|have] [we billed|we charged|spent|paid|brought in] [more than|over] {threshold} [in total|altogether|] {when}?"] * 2 if function == "SUM" and is_money(column) and above and (own is None or when) else ()),
+        )  # fmt: skip
+    if roll < 0.5:
+        order, ordered = best_first(value, rng)
+        return query(
+            f"SELECT {shown}, {value} {base}{order}",
+            f"{TELL} the {word} {name} of {noun} [per|for each|by] {role}{ordered}?", f"[{word}|The {word}] {name} of {noun} [per|by|for each] {role}{ordered}", f"{SHOW} the {word} {name} {of_noun} [per|for each|by] {role}{ordered}",
+            f"For each {role}, [what is|show|give me] the {word} {name} of [their|its|the] {noun}{ordered}?", f"{SHOW} [each|every] {role} [with|and] [their|its|the] {word} {name} {of_noun}{ordered}",
+            *([f"How much did each {role} {spent} {when}{ordered}?", f"What did each {role} {spent} {when}{ordered}?"] * 2 if function == "SUM" and is_money(column) and (own is None or when) else ()),
+            *([f"How long are {noun} [per|for each] {role} on average{ordered}?"] if function == "AVG" and unit_of_time(column) is not None else ()),
         )  # fmt: skip
     n, down = count_of(rng), rng.random() < 0.8
     high = "[highest|largest|biggest]" if down else "[lowest|smallest]"
@@ -258,13 +428,16 @@ def measure_per_parent(book: Book, rng: random.Random) -> Query | None:
     if n == 1:
         who = f"[Who|Which {role}]" if parent.is_person else f"Which {role}"
         return query(
-            sql, f"{who} has the {high} {word} {name} [of {noun}|in {noun}|across their {noun}|]?", f"{SHOW} the {role} with the {high} {word} {name} of {noun}",
+            sql, f"{who} has the {high} {word} {name} [{of_noun}|in {noun}|across their {noun}]?", f"{SHOW} the {role} with the {high} {word} {name} of {noun}",
             f"{who} has the [most|highest] {name} [overall|in total|altogether|] [across|over] [all|] [their|its|] {noun}?" if function == "SUM" and down else f"{who} has the {high} {word} {name} of {noun}?",
+            *([f"{who} [spent|paid|made|brought in|earned|billed|cost us] the most {when}?", f"Which {role} did we [spend|make|charge] the most [on|with|for] {when}?"] * 2 if function == "SUM" and down and is_money(column) and (own is None or when) else ()),
+            *([f"{who} [ordered|had|sold|got] the most [units|pieces|packs] {when}?"] if function == "SUM" and down and "quantity" in column.name and (own is None or when) else ()),
         )  # fmt: skip
     k = spoken_count(n)
     return query(
-        sql, f"[Top|List the top|Show the top|Give me the top|Who are the top] {k} {parent.many} by {word} {name} [of {noun}|]" if down else f"[Bottom|List the bottom] {k} {parent.many} by {word} {name} of {noun}",
-        f"[Which|What are the] {k} {parent.many} [have|with] the {high} {word} {name} [of {noun}|]?",
+        sql, f"[Top|List the top|Show the top|Give me the top|Who are the top] {k} {parent.many} by {word} {name} {of_noun}" if down else f"[Bottom|List the bottom] {k} {parent.many} by {word} {name} of {noun}",
+        *([f"top {k} {parent.many} by [spend|spending|what they spent|revenue|what we billed them|money] {when}"] * 2 if function == "SUM" and down and is_money(column) and (own is None or when) else ()),
+        f"[Which|What are the] {k} {parent.many} [have|with] the {high} {word} {name} {of_noun}?",
     )  # fmt: skip
 
 
@@ -391,46 +564,48 @@ def _grandparent(first: Edge, second: Edge, rng: random.Random) -> Query | None:
         found = of_parent(second, rng)
         if found is None:
             return None
-        noun = (
-            f"{child.many} [of|for|from|by|linked to] [the|] {first.parent.many} {found[1]}"
-            if rng.random() < 0.5
-            else f"{child.many} {found[1]}"
-        )
+        own = draw(child, rng, qualified=True) if rng.random() < 0.35 else None
+        filters = where((found[0], own)) if own else found[0].sql
+        if rng.random() < 0.4:
+            noun = f"{own.on(child.many) if own else child.many} [of|for|from|by|linked to] [the|] {first.parent.many} {found[1]}"
+        else:
+            noun = together(first, own, found[1])
         if child.measures and rng.random() < 0.4:
             column = rng.choice(child.measures)
             function = aggregate_function(column, rng)
             return query(
-                f"SELECT {function}({child.ref(column, True)}) FROM {tables} WHERE {found[0].sql}",
+                f"SELECT {function}({child.ref(column, True)}) FROM {tables} WHERE {filters}",
                 f"{TELL} the {AGGREGATES[function]} {words_of(column)} of [all|] {noun}?", f"{AGGREGATES[function]} {words_of(column)} of {noun}",
             )  # fmt: skip
         if child.label and rng.random() < 0.4:
-            return query(f"SELECT {child.shown(True)} FROM {tables} WHERE {found[0].sql}", *listing(child, noun))
-        return query(f"SELECT COUNT(*) FROM {tables} WHERE {found[0].sql}", *how_many(noun))
+            return query(f"SELECT {child.shown(True)} FROM {tables} WHERE {filters}", *listing(child, noun))
+        return query(f"SELECT COUNT(*) FROM {tables} WHERE {filters}", *how_many(noun))
     if not grand.label:
         return None
     shown, role = grand.shown(True), f"[{second.role}|{grand.singular}]"
+    own = draw(child, rng, qualified=True) if rng.random() < 0.3 else None
+    noun = own.on(child.many) if own else child.many
+    tables += f" WHERE {own.sql}" if own else ""
     added = [c for c in child.measures if can_be_added(c)]
     if added and rng.random() < 0.5:
         column = rng.choice(added)
-        value, what = f"SUM({child.ref(column, True)})", f"[total|combined] {words_of(column)} of {child.many}"
+        value, what = f"SUM({child.ref(column, True)})", f"[total|combined] {words_of(column)} of {noun}"
     else:
-        value, what = "COUNT(*)", f"number of {child.many}"
+        value, what = "COUNT(*)", f"number of {noun}"
     if rng.random() < 0.5:
         return query(
-            f"SELECT {shown}, {value} FROM {tables} GROUP BY {shown}",
+            f"SELECT {shown}, {value} FROM {tables} GROUP BY {grand.identity()}",
             f"{SHOW} the {what} [per|by|for each] {role}",
             f"{TELL} the {what} [per|for each] {role}?",
         )
     n = count_of(rng)
-    sql = f"SELECT {shown} FROM {tables} GROUP BY {shown} ORDER BY {value} DESC LIMIT {n}"
+    sql = f"SELECT {shown} FROM {tables} GROUP BY {grand.identity()} ORDER BY {value} DESC LIMIT {n}"
     if n == 1:
         return query(
             sql,
             f"Which {role} has the [highest|largest] {what}?",
             f"{SHOW} the {role} with the [highest|largest] {what}",
-            f"Which {role} has the most {child.many}?"
-            if value == "COUNT(*)"
-            else f"Which {role} has the highest {what}?",
+            f"Which {role} has the most {noun}?" if value == "COUNT(*)" else f"Which {role} has the highest {what}?",
         )
     return query(
         sql,
@@ -470,7 +645,7 @@ def _across(first: Edge, second: Edge, rng: random.Random) -> Query | None:
             f"SELECT COUNT(DISTINCT {link.sql}.{quote(first.column)}) FROM {tables} WHERE {filters}", *how_many(short)
         )
     n = count_of(rng)
-    sql = f"SELECT {one.shown(True)} FROM {tables} WHERE {filters} GROUP BY {one.shown(True)} ORDER BY COUNT(*) DESC LIMIT {n}"
+    sql = f"SELECT {one.shown(True)} FROM {tables} WHERE {filters} GROUP BY {one.identity()} ORDER BY COUNT(*) DESC LIMIT {n}"
     noun = f"{linked} {after}"
     if n == 1:
         who = f"[Who|Which {one.singular}]" if one.is_person else f"Which {one.singular}"
@@ -514,7 +689,7 @@ def among_themselves(book: Book, rng: random.Random) -> Query | None:
 
 KINDS: tuple[tuple[str, Callable[[Book, random.Random], Query | None], float], ...] = (
     ("count_of_parent", count_of_parent, 8), ("list_of_parent", list_of_parent, 7), ("attribute_of_parent", attribute_of_parent, 2),
-    ("parent_of_child", parent_of_child, 4), ("aggregate_of_parent", aggregate_of_parent, 6), ("with_parent", with_parent, 3),
+    ("parent_of_child", parent_of_child, 4), ("aggregate_of_parent", aggregate_of_parent, 6), ("last_time", last_time, 2), ("category_of_child", category_of_child, 2.5), ("with_parent", with_parent, 2.5),
     ("parents_by_child", parents_by_child, 5), ("count_per_parent", count_per_parent, 11), ("measure_per_parent", measure_per_parent, 8),
     ("category_of_parent", category_of_parent, 5), ("without_child", without_child, 4), ("with_any_child", with_any_child, 1.5),
     ("average_children", average_children, 1.5), ("top_of_parent", top_of_parent, 3), ("parent_of_extreme", parent_of_extreme, 2),

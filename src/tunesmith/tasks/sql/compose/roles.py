@@ -13,6 +13,8 @@ from typing import Any
 
 from tunesmith.tasks.sql.compose.words import (
     DATE_NOUNS,
+    DURATIONS,
+    MONEY_WORDS,
     PERSON_WORDS,
     PLACE_WORDS,
     SYNONYMS,
@@ -181,6 +183,12 @@ class Subject:
         """The column as SQL writes it, with its table in front where several tables are in play."""
         return f"{self.sql}.{quote(column.name)}" if qualified else quote(column.name)
 
+    def identity(self, qualified: bool = True) -> str:
+        """What to group by so that two rows with the same name stay two: the key, then what is shown."""
+        shown = self.shown(qualified)
+        key = self.ref(self.primary, qualified) if self.primary else ""
+        return f"{key}, {shown}" if key and key != shown else shown
+
     @cached_property
     def many(self) -> str:
         """Grammar for the rows: mostly the table's own noun, sometimes a synonym."""
@@ -234,6 +242,15 @@ def words_of(column: Column) -> str:
 def many_of(column: Column) -> str:
     """Grammar for the column's values: `cities`, `different types`."""
     return _choices(plural(human(column.name)))
+
+
+def is_money(column: Column) -> bool:
+    return column.kind == "number" and bool(set(human(column.name).split()) & MONEY_WORDS)
+
+
+def unit_of_time(column: Column) -> str | None:
+    """`minutes` for a column of minutes, an empty string for a duration without a unit, None for anything else."""
+    return next((DURATIONS[w] for w in human(column.name).split() if w in DURATIONS), None)
 
 
 def can_be_added(column: Column) -> bool:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 
+from tunesmith.tasks.sql.compose import conditions
 from tunesmith.tasks.sql.compose.conditions import Condition, around, by_value, several, where
 from tunesmith.tasks.sql.compose.query import Query, query
-from tunesmith.tasks.sql.compose.roles import Book, Subject, can_be_added, many_of, words_of
+from tunesmith.tasks.sql.compose.roles import Book, Subject, can_be_added, is_money, many_of, unit_of_time, words_of
 from tunesmith.tasks.sql.compose.words import NUMBER_WORDS, SUPERLATIVES, human, verb_of_date
 from tunesmith.tasks.sql.schema import Column, quote
 
@@ -40,8 +41,14 @@ def superlative(column: Column, descending: bool) -> str:
     """What the first row of that order is called before the noun; empty where only `highest price` will do."""
     words = set(human(column.name).split())
     if column.kind in ("date", "time"):
-        if words & {"birth", "born", "founded", "built"}:
+        if words & {"birth", "born", "founded", "built", "opened", "established"}:
             return "[youngest|newest]" if descending else "oldest"
+        if words & {"hired", "hire", "joined", "since", "employed"}:
+            return (
+                "[newest|most recent|latest]"
+                if descending
+                else "[longest-serving|longest standing|oldest|most senior|first]"
+            )
         verb = verb_of_date(column.name)
         extra = f"|most recently {verb}|last {verb}" if verb and descending else f"|earliest {verb}" if verb else ""
         return f"[latest|most recent|newest{extra}]" if descending else f"[earliest|first|oldest{extra}]"
@@ -64,11 +71,12 @@ def count_all(book: Book, rng: random.Random) -> Query:
 def how_many(noun: str) -> tuple[str, ...]:
     """The ways to ask for a number of rows."""
     return (
-        f"How many {noun} [are there|do we have|exist|are in the system|have we got|]?",
-        f"How many {noun} [are there|do we have]?",
+        f"How many {noun} [are there|do we have|exist|are in the system|have we got|have we had|]?",
+        f"How many {noun} [are there|do we have|do we have on record|did we have|are on the books]?",
         f"[What is|What's|Give me|Tell me] the [number|total number|count] of {noun}?",
         f"[Number|Count|Total number] of {noun}",
         f"Count [the|all|] {noun}",
+        f"how many {noun}",
     )
 
 
@@ -107,18 +115,17 @@ def listing(s: Subject, noun: str, names: str = "") -> tuple[str, ...]:
     """The ways to ask for the rows themselves, by their label."""
     label = words_of(s.label[0]) if len(s.label) == 1 else "[name|full name]"
     plural_label = f"{human(s.label[0].name)}s" if len(s.label) == 1 else "names"
+    who = (f"Who are [the|our|] {noun}?", f"[Who are|List] all [the|our|] {noun}?") if s.is_person else ()
     return (
         f"{SHOW} [all|the|all the|all our|] {noun}",
         f"{SHOW} [the|all|] {names or f'[{plural_label}|] of '}[the|all|our|] {noun}",
         f"[Which|Which|What] {noun} [do we have|are there|exist]?",
         f"[What are|What were] the {names or f'[{plural_label}|{label}s] of '}{noun}?",
-        f"Which {noun}?" if rng_free(noun) else f"{SHOW} [our|the] {noun}",
+        f"[Which|which] {noun}[?|]",
+        f"{noun}[, please|, which ones?|]",
+        f"What are [the|our] {noun} called?",
+        *who,
     )
-
-
-def rng_free(noun: str) -> bool:
-    """Whether the noun phrase carries a relative clause, so that `Which customers in Lyon?` is a sentence people say."""
-    return " in " in noun or " with " in noun
 
 
 def lookup(book: Book, rng: random.Random) -> Query | None:
@@ -199,6 +206,46 @@ def aggregate(book: Book, rng: random.Random) -> Query | None:
     if function == "AVG":
         templates += [f"On average, [what is|how high is|how much is] the {name} of [a|the] {noun}?"]
     return query(sql, *templates)
+
+
+def measured(function: str, column: Column, many: str, one: str) -> list[str]:
+    """How people ask for an amount without naming the column: `how much did we spend on`, `how long does a ... take`."""
+    name, unit = words_of(column), unit_of_time(column)
+    if function == "SUM":
+        found = [
+            f"How much {name} [in total|altogether|] [for|across|in] [all|] {many}?",
+            f"Add up the {name} of [all|the] {many}",
+        ]
+        if is_money(column):
+            found += [
+                f"How much [did we spend|have we spent|did we pay|did we make|did we earn|did we take|have we made|money did we make|did we charge|did we bill] [on|for|with|from] {many} [in total|altogether|]?",
+                f"How much [money|] [is|was] [in|tied up in|sitting in|there in] {many} [in total|altogether|]?",
+                f"What did {many} [cost us|bring in|bring us|earn us|come to] [in total|altogether|so far|]?",
+                f"[What is|What's] the total of [all|our|the] {many}?",
+            ]
+        if set(human(column.name).split()) & {"quantity", "units", "count", "pieces", "packs"}:
+            found += [
+                f"How many [units|pieces|items|packs] [are there|did we have|] [in|of|for] {many} [in total|]?"
+            ] * 2
+        if unit:
+            found += [f"How many {unit} [in total|altogether] [for|of|on] {many}?"] * 2
+        return found
+    if function == "AVG":
+        found = [f"On average, [what is|how high is|how much is] the {name} of [a|the] {many}?"]
+        if unit is not None:
+            found += [
+                f"How long [does|do] [a|an|the] {one} [take|last|run] on average[, in {unit or 'total'}|]?",
+                f"[average|mean] length of [a|an|] {one}[?|]",
+            ] * 2
+        if is_money(column):
+            found += [
+                f"How much [does|do] [a|an|the average] {one} [cost|pay|bring in|earn] on average?",
+                f"How much do we [charge|pay|spend] [for|on] {many} on average?",
+            ]
+        return found
+    best = superlative(column, function == "MAX")
+    how = "How long" if unit is not None else "How much" if is_money(column) else "How [big|high|large]"
+    return [f"{how} [is|was] [the|our] {best or ('highest' if function == 'MAX' else 'lowest')} {one} [ever|we had|]?"]
 
 
 def top(book: Book, rng: random.Random) -> Query | None:
@@ -337,6 +384,7 @@ def group_count(book: Book, rng: random.Random) -> Query | None:
             f"SELECT {ref} {base} ORDER BY COUNT(*){' DESC' if down else ''} LIMIT {n}",
             f"[Which|What] {k}{names + ' have' if n > 1 else name + ' has'} the {most} {noun}?",
             f"{SHOW} the {k}{names if n > 1 else name} with the {most} {noun}",
+            f"[top|top|the top] {k}{names} by number of {noun}" if n > 1 and down else f"{name} with the {most} {noun}[?|]",
             f"[What is|What's] the [most common|most frequent] {name} [of|among|for] [the|our|] {noun}?" if n == 1 and down
             else f"Which {k}{names if n > 1 else name} [come up|appear] [most|most often]{' ' if down else ' seldom '}[for|among] {noun}?" if down
             else f"[Which|What] {k}{names + ' have' if n > 1 else name + ' has'} the {most} {noun}?",
@@ -357,12 +405,22 @@ def group_aggregate(book: Book, rng: random.Random) -> Query | None:
     function = aggregate_function(measure, rng)
     name, noun, ref, value = words_of(column), s.many, quote(column.name), f"{function}({quote(measure.name)})"
     word, what = AGGREGATES[function], words_of(measure)
-    if rng.random() < 0.7:
+    roll = rng.random()
+    if roll < 0.15 and (threshold := threshold_of(s, measure, rng)):
+        above = rng.random() < 0.75
+        side = "[above|over|higher than|of more than]" if above else "[below|under|lower than|of less than]"
         return query(
-            f"SELECT {ref}, {value} FROM {s.sql} GROUP BY {ref}",
-            f"{TELL} the {word} {what} of {noun} [for each|per|by|in each] {name}?", f"[{word}|The {word}] {what} [per|by|for each] {name}",
-            f"{SHOW} the {word} {what} [per|by|for each|for every] {name}", f"For each {name}, [what is|show|give me] the {word} {what} of [the|] {noun}?",
-            f"{SHOW} {name} [and|with] the {word} {what} of [the|its] {noun}",
+            f"SELECT {ref} FROM {s.sql} GROUP BY {ref} HAVING {value} {'>' if above else '<'} {threshold}",
+            f"[Which|What] {many_of(column)} have [a|an] {word} {what} {side} {threshold}?",
+            f"{SHOW} [the|all|] {many_of(column)} [with|that have] [a|an] {word} {what} {side} {threshold}",
+        )
+    if roll < 0.7:
+        order, ordered = best_first(value, rng)
+        return query(
+            f"SELECT {ref}, {value} FROM {s.sql} GROUP BY {ref}{order}{ordered}",
+            f"{TELL} the {word} {what} of {noun} [for each|per|by|in each] {name}?", f"[{word}|The {word}] {what} [per|by|for each] {name}{ordered}",
+            f"{SHOW} the {word} {what} [per|by|for each|for every] {name}", f"For each {name}, [what is|show|give me] the {word} {what} of [the|] {noun}{ordered}?",
+            f"{SHOW} {name} [and|with] the {word} {what} of [the|its] {noun}{ordered}",
         )  # fmt: skip
     down = rng.random() < 0.75
     high = "[highest|largest|biggest]" if down else "[lowest|smallest]"
@@ -370,6 +428,55 @@ def group_aggregate(book: Book, rng: random.Random) -> Query | None:
         f"SELECT {ref} FROM {s.sql} GROUP BY {ref} ORDER BY {value}{' DESC' if down else ''} LIMIT 1",
         f"[Which|What] {name} has the {high} {word} {what} [of {noun}|]?", f"{SHOW} the {name} with the {high} {word} {what} of {noun}",
         f"[In|For] which {name} is the {word} {what} of {noun} [highest|largest]?" if down else f"[In|For] which {name} is the {word} {what} of {noun} [lowest|smallest]?",
+    )  # fmt: skip
+
+
+def threshold_of(s: Subject, column: Column, rng: random.Random) -> str:
+    """A round value of the column to compare with; empty where there is none."""
+    condition = conditions.by_number(s, column, rng, False)
+    return condition.sql.split()[-1] if condition else ""
+
+
+def best_first(value: str, rng: random.Random) -> tuple[str, str]:
+    """Sometimes an order over groups, and how people ask for it."""
+    roll = rng.random()
+    if roll < 0.14:
+        return (
+            f" ORDER BY {value} DESC",
+            "[, highest first|, biggest first|, best first|, largest first| from highest to lowest| in descending order]",
+        )
+    if roll < 0.18:
+        return f" ORDER BY {value}", "[, lowest first|, smallest first| from lowest to highest| in ascending order]"
+    return "", ""
+
+
+def share_of(book: Book, rng: random.Random) -> Query | None:
+    """What share of the rows meets a condition, in percent."""
+    s = book.subject(rng)
+    found = several(s, rng, most=1)
+    if not found:
+        return None
+    c = found[0]
+    rest = f"are {c.before}" if c.before else f"are {c.instead}" if c.instead else f"are {c.after}"
+    return query(
+        f"SELECT 100.0 * COUNT(*) FILTER (WHERE {c.sql}) / COUNT(*) FROM {s.sql}",
+        f"[What percentage|What share|Which percentage|What percent] of [the|our|all|] {s.many} {rest}[, in percent|]?",
+        f"[Percentage|Share] of {s.many} that {rest}[, in percent|]",
+    )
+
+
+def text_counts(book: Book, rng: random.Random) -> Query | None:
+    """The most common value of a label: the most popular name."""
+    s = book.subject(rng)
+    if len(s.label) != 1 or "name" not in s.label[0].name:
+        return None
+    ref, n = quote(s.label[0].name), rng.choice((1, 1, 3, 5))
+    name = human(s.label[0].name)
+    return query(
+        f"SELECT {ref} FROM {s.sql} GROUP BY {ref} ORDER BY COUNT(*) DESC LIMIT {n}",
+        f"[most popular|most common] {s.one} {name}[?|]" if n == 1 else f"[{n}|top {n}] [most popular|most common] {s.one} {name}s[?|]",
+        f"[What is|What's] the [most popular|most common] {name} [of|among|for] [our|the|] {s.many}?" if n == 1
+        else f"[What are|Which are] the {spoken_count(n)} most [common|popular] {name}s [of|among] [our|the|] {s.many}?",
     )  # fmt: skip
 
 
@@ -504,7 +611,7 @@ KINDS: tuple[tuple[str, Callable[[Book, random.Random], Query | None], float], .
     ("count_all", count_all, 2), ("count_where", count_where, 8), ("list_where", list_where, 9), ("lookup", lookup, 6),
     ("attribute_list", attribute_list, 4), ("aggregate", aggregate, 7), ("top", top, 9), ("extreme_date", extreme_of_named, 2),
     ("distinct", distinct, 3), ("group_count", group_count, 6), ("group_aggregate", group_aggregate, 4),
-    ("over_time", over_time, 2), ("above_average", above_average, 2), ("best_per_group", best_per_group, 1.5),
+    ("share_of", share_of, 1.5), ("text_counts", text_counts, 0.7), ("over_time", over_time, 2), ("above_average", above_average, 2), ("best_per_group", best_per_group, 1.5),
     ("product_total", product_total, 1.5), ("date_span", date_span, 1), ("sorted_list", sorted_list, 1.5),
 )  # fmt: skip
 """(name, kind, weight)."""

@@ -64,7 +64,7 @@ def human(identifier: str) -> str:
 
 
 SYNONYMS: Mapping[str, tuple[str, ...]] = {
-    "customer": ("client", "buyer", "shopper"), "employee": ("staff member", "worker", "colleague"),
+    "owner": ("client", "customer"), "customer": ("client", "buyer", "shopper"), "employee": ("staff member", "worker", "colleague"),
     "product": ("item", "article"), "order": ("purchase",), "purchase": ("order",), "client": ("customer",),
     "supplier": ("vendor", "provider"), "vendor": ("supplier",), "store": ("shop", "branch"), "shop": ("store",),
     "movie": ("film",), "film": ("movie",), "doctor": ("physician",), "patient": ("case",), "car": ("vehicle",),
@@ -174,6 +174,21 @@ PERSON_WORDS = frozenset(
         "student",
     ]
 )
+MONEY_WORDS = frozenset(
+    """price cost amount total fee charge charged revenue paid payment spend spent sales salary wage rent fare bill
+    invoiced billed earnings income budget expense value deposit balance tip discount refund""".split()
+)
+DURATIONS = {"minutes": "minutes", "hours": "hours", "days": "days", "weeks": "weeks", "months": "months",
+             "duration": "", "seconds": "seconds"}  # fmt: skip
+"""Words in a column's name that make it a span of time, and the unit they name."""
+SITE_WORDS = frozenset(
+    """clinic shop store branch site hospital school office warehouse depot restaurant hotel library station centre
+    center garage farm factory plant gym museum theatre venue campus airport port salon studio workshop bank cafe""".split()
+)
+"""Where people work and things happen, as against what is only a place name."""
+REMARK_WORDS = frozenset(
+    "comment comments note notes description remark remarks text body message feedback summary".split()
+)
 PLACE_WORDS = frozenset(
     [
         "city",
@@ -258,7 +273,7 @@ def sentence(text: str) -> str:
 _OPENERS = (
     "hi, ", "hey, ", "quick question: ", "please tell me ", "can you tell me ", "could you check ", "I need to know ",
     "do you know ", "for the report: ", "just curious, ", "one more: ", "tell me ", "i'd like to know ", "can you check ",
-    "could you tell me ", "remind me, ", "ok so ",
+    "could you tell me ", "remind me, ", "ok so ", "any idea ", "by the way, ", "for tomorrow: ", "morning! ",
 )  # fmt: skip
 _FILLERS = (
     " please",
