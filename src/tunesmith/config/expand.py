@@ -55,7 +55,12 @@ def expand(node: Node, environ: Mapping[str, str], key: str = "") -> tuple[Node,
     if isinstance(node.value, dict):
         members = {}
         for name, child in node.value.items():
-            members[name], found = expand(child, environ, f"{key}.{name}" if key else name)
+            inner = f"{key}.{name}" if key else name
+            try:  # a name the user chooses may be a variable too: `databases: {${TUNESMITH_DATABASE}: null}`
+                name = _fill(name, environ)
+            except _Unfilled as error:
+                problems.append(Problem(inner, child.origin.place, f"`{inner}`: {error.message}", error.remedy))
+            members[name], found = expand(child, environ, inner)
             problems += found
         return Node(members, node.origin), problems
     if isinstance(node.value, list):
@@ -75,7 +80,7 @@ def expand(node: Node, environ: Mapping[str, str], key: str = "") -> tuple[Node,
     if not secret and is_secret_name(key.rpartition(".")[2]) and text and not text.startswith("env:"):
         secret = "a secret"
     if secret:
-        return node, [_secret_written(node, key, secret)]
+        return node, [_secret_written(node, key, secret, in_file=text == node.value)]
     if text == node.value:
         return node, problems
     # A plain `${STEPS}` means what its content would mean, had it been written there.
@@ -112,11 +117,14 @@ def _fill(text: str, environ: Mapping[str, str]) -> str:
     return filled
 
 
-def _secret_written(node: Node, key: str, kind: str) -> Problem:
-    variable = "TUNESMITH_POSTGRES_URL" if "://" in str(node.value) else "NAME"
-    remedy = f"put it in an environment variable and write `env:{variable}` here"
+def _secret_written(node: Node, key: str, kind: str, *, in_file: bool) -> Problem:
+    if "Hugging Face" in kind:
+        remedy = "remove it here and export HF_TOKEN, which the Hub's client reads itself"
+    else:
+        variable = "TUNESMITH_POSTGRES_URL" if "://" in str(node.value) else "NAME"
+        remedy = f"put it in an environment variable and write `env:{variable}` here"
     file = node.origin.file
-    if file is not None and file.exists() and file.stat().st_mode & 0o044:
+    if in_file and file is not None and file.stat().st_mode & 0o044:
         remedy += f"; {file.name} can be read by other users of this machine, so replace that secret too"
     return Problem(
         key,

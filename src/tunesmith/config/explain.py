@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
 from typing import Any, get_args
 
@@ -149,7 +150,10 @@ def _problem(key: tuple[str | int, ...], items: list[Any], tree: Node) -> Proble
         if not message:
             message, _, remedy = remedy.partition(": ")
         section = f"`{dotted(key)}`: " if key else ""
-        return Problem(dotted(key), _place(key, tree), f"{section}{message}", remedy)
+        # A rule about several sections stands at the top; the first of its settings that is written is the place.
+        named = [tuple(word.split(".")) for word in re.findall(r"[a-z_]+(?:\.[a-z_]+)+", message + remedy)]
+        place = next((_place(name, tree) for name in named if not key and _at(name, tree)[1]), _place(key, tree))
+        return Problem(dotted(key), place, f"{section}{message}", remedy)
     if kind == "missing":
         return Problem(dotted(key), _place(key, tree), f"`{dotted(key)}` is required", _what_to_write(key, tree))
     if kind == "union_tag_not_found":
@@ -168,7 +172,7 @@ def _problem(key: tuple[str | int, ...], items: list[Any], tree: Node) -> Proble
         full,
         node.origin.place,
         f"`{full}` must be {expected}, not {describe(node.plain())}",
-        _remedy(node, items),
+        _remedy(node, items, _meaning(key, tree)),
     )
 
 
@@ -195,7 +199,7 @@ _PATTERNS = {
 }
 
 
-def _remedy(node: Node, items: list[Any]) -> str:
+def _remedy(node: Node, items: list[Any], meaning: str) -> str:
     kinds = {item["type"] for item in items}
     if isinstance(node.value, str) and kinds & {"float_parsing", "int_parsing"} and "," in node.value:
         return f"write a decimal point: {node.value.replace(',', '.')}"
@@ -213,7 +217,17 @@ def _remedy(node: Node, items: list[Any]) -> str:
         and ("/" in node.value or ".." in node.value)
     ):
         return "the folder that holds runs is `output_dir`"
-    return "correct the value; `tunesmith show RECIPE` lists every setting"
+    return f"correct the value; it means: {meaning}" if meaning else "choose one of these"
+
+
+def _meaning(key: tuple[str | int, ...], tree: Node) -> str:
+    """The first sentence that the schema says of a setting."""
+    shape, node = _at(key[:-1], tree)
+    for section in shape.fitting(node):
+        field = section.model_fields.get(str(key[-1]))
+        if field is not None and field.description:
+            return " ".join(field.description.split(". ")[0].split()).rstrip(".")
+    return ""
 
 
 def _what_to_write(key: tuple[str | int, ...], tree: Node) -> str:
@@ -226,7 +240,7 @@ def _what_to_write(key: tuple[str | int, ...], tree: Node) -> str:
                 return f"set it to one of: {', '.join(_choices(below))}"
             if below.sections:
                 return f"add the section, with: {', '.join(_required(below))}"
-            return f"set it: {(field.description or '').splitlines()[0]}"
+            return f"set it; it means: {_meaning(key, tree)}"
     return "set it"
 
 

@@ -1,8 +1,10 @@
 """Recipes upon recipes, the environment and the command line, merged into one tree.
 
-Mappings merge, everything else is replaced. A short form counts as the mapping it stands for (`data.train: a.jsonl` is
-`{path: a.jsonl}`), so a later layer can add to it. A section that names another alternative (`task: maths` over a
-recipe whose task is sql) replaces the whole section, since the settings of one mean nothing to the other.
+Mappings merge, everything else is replaced; a recipe that extends another also replaces whole mappings whose names the
+user chooses (databases, test sets), while the command line adds to them. A short form counts as the mapping it stands
+for (`data.train: a.jsonl` is `{path: a.jsonl}`), so a later layer can add to it. A section that names another
+alternative (`task: maths` over a recipe whose task is sql) replaces the whole section, since the settings of one mean
+nothing to the other.
 """
 
 from __future__ import annotations
@@ -76,8 +78,14 @@ def applies(override: str, tree: Node) -> bool:
     return True
 
 
-def merge(base: Node, over: Node, shape: Shape = ROOT, key: str = "") -> Node:
-    """`over` laid upon `base`; both spelled out by `spell_out` where short forms are allowed."""
+def merge(base: Node, over: Node, shape: Shape = ROOT, key: str = "", *, adding: bool = True) -> Node:
+    """`over` laid upon `base`; both spelled out by `spell_out` where short forms are allowed.
+
+    Args:
+        adding: whether `over` adds to mappings with names the user chose, rather than replacing them.
+    """
+    if shape.chosen_names and not adding:
+        return over
     if isinstance(base.value, list) and isinstance(over.value, dict) and over.value:
         return _merge_items(base, base.value, over.value, shape, key)
     if not isinstance(base.value, dict) or not isinstance(over.value, dict):
@@ -90,7 +98,7 @@ def merge(base: Node, over: Node, shape: Shape = ROOT, key: str = "") -> Node:
     for name, node in over.value.items():
         below = merged.get(name)
         inner = f"{key}.{name}" if key else name
-        merged[name] = node if below is None else merge(below, node, shape.child(name, base), inner)
+        merged[name] = node if below is None else merge(below, node, shape.child(name, base), inner, adding=adding)
     return Node(merged, base.origin)
 
 
@@ -127,7 +135,8 @@ def _read(path: Path, environ: Mapping[str, str], above: tuple[Path, ...], asked
             f"recipes extend each other in a circle: {circle}", place=place, remedy="remove one `extends`"
         )
     below = _read(parent, environ, chain, place)
-    return merge(below, Node({k: n for k, n in tree.value.items() if k != "extends"}, tree.origin))
+    own = Node({k: n for k, n in tree.value.items() if k != "extends"}, tree.origin)
+    return merge(below, own, adding=False)
 
 
 def _nested(keys: list[str], node: Node) -> Node:

@@ -230,8 +230,11 @@ def _sources(data: Data) -> Iterable[tuple[tuple[str | int, ...], Source]]:
 
 def _notes(config: RunConfig, tree: Node) -> Iterable[Finding]:
     train = tree.child("train")
-    epochs = train.child("num_train_epochs") if train is not None else None
-    if config.train.max_steps > 0 and epochs is not None:
+    if train is None or config.train.max_steps < 1:
+        return
+    steps, epochs = train.child("max_steps"), train.child("num_train_epochs")
+    # Steps laid over the epochs of a recipe below are a choice; both in one file are a question.
+    if steps is not None and epochs is not None and steps.origin.file == epochs.origin.file:
         yield Finding(
             "config",
             "info",

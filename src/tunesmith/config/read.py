@@ -8,6 +8,7 @@ words, `2e-4` is a number), because that is what people mean.
 from __future__ import annotations
 
 import difflib
+import errno
 import os
 import re
 import stat
@@ -124,28 +125,29 @@ def read_bytes(path: Path, asked_by: str = "") -> bytes:
     except PermissionError:
         raise ConfigError(f"{named}no permission to read it", place=place, remedy=f"chmod u+r {path}") from None
     except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else str(error)
-        reason = "its symbolic links lead in a circle" if "symbolic links" in str(reason) else reason
+        circle = isinstance(error, OSError) and error.errno == errno.ELOOP
+        reason = "its symbolic links lead in a circle" if circle else getattr(error, "strerror", None) or str(error)
         raise ConfigError(
             f"{named}it cannot be opened: {reason}", place=place, remedy="give the path of a recipe"
         ) from None
-    with open(descriptor, "rb") as file:
-        mode = os.fstat(descriptor).st_mode
-        if not stat.S_ISREG(mode):
+    try:
+        found = os.fstat(descriptor)
+        if not stat.S_ISREG(found.st_mode):
             raise ConfigError(
-                f"{named}this is {_kind(mode)}, not a file",
+                f"{named}this is {_kind(found.st_mode)}, not a file",
                 place=place,
                 remedy="give the path of a recipe, a YAML file",
             )
-        raw = file.read(MAX_BYTES + 1)
-        if len(raw) > MAX_BYTES:
-            size = os.fstat(descriptor).st_size
+        if found.st_size > MAX_BYTES:
             raise ConfigError(
-                f"{named}this file has {size:,} bytes, and settings have at most {MAX_BYTES:,}; it is probably data",
+                f"{named}this file has {found.st_size:,} bytes, and settings at most {MAX_BYTES:,}; is it data?",
                 place=place,
                 remedy="give the recipe, and name the data in it under data.train",
             )
-    return raw
+        with open(descriptor, "rb", closefd=False) as file:
+            return file.read(MAX_BYTES)
+    finally:
+        os.close(descriptor)
 
 
 def decode(raw: bytes, place: str) -> str:

@@ -26,8 +26,15 @@ class Shape:
     """Turns the short form (`task: sql`) into the section (`{name: sql}`)."""
     items: Any = None
     """Annotation of the values, where a mapping by free names or a list stands there."""
+    named: bool = False
+    """Whether those values have names."""
     kinds: tuple[Any, ...] = ()
     """The plain types that may stand there."""
+
+    @property
+    def chosen_names(self) -> bool:
+        """Whether a mapping stands here whose names the user chooses and whose values we know: databases, test sets."""
+        return self.named and self.items is not Any
 
     def fitting(self, node: Node | None) -> tuple[type[Section], ...]:
         """The alternatives that the word written in `node` leaves open."""
@@ -59,7 +66,7 @@ def shape_of(annotation: Any) -> Shape:
     if origin in (Union, types.UnionType):
         return _joined([shape_of(argument) for argument in get_args(annotation)])
     if origin is dict:
-        return Shape(items=get_args(annotation)[1])
+        return Shape(items=get_args(annotation)[1], named=True)
     if origin is list:
         return Shape(items=get_args(annotation)[0])
     if isinstance(annotation, type) and issubclass(annotation, Section):
@@ -110,6 +117,7 @@ def _joined(shapes: list[Shape]) -> Shape:
         word=next((shape.word for shape in shapes if shape.word), None),
         shorthand=next((shape.shorthand for shape in shapes if shape.shorthand), None),
         items=next((shape.items for shape in shapes if shape.items is not None), None),
+        named=any(shape.named for shape in shapes),
         kinds=tuple(kind for shape in shapes for kind in shape.kinds),
     )
 
