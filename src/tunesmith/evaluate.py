@@ -1,0 +1,346 @@
+"""Completions to scores to metrics with intervals; the tuned model against its base on the same prompts.
+
+A share comes with Wilson's interval. Two models are compared on the examples both were judged on: McNemar's exact test
+on those where they differ, and Newcombe's interval for the difference. What could not be judged is counted apart and
+is never a zero.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import random
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import NormalDist
+from typing import Any
+
+from tunesmith.config.schema import RunConfig
+from tunesmith.errors import DataError
+from tunesmith.types import Completion, Example, Message, Score, Task
+
+Progress = Callable[[int], None]
+PromptIds = Callable[[tuple[Message, ...]], list[int]]
+
+
+# --- metrics --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """A mean of values between 0 and 1, with its interval."""
+
+    value: float | None
+    """None when there was nothing to take the mean of."""
+    low: float
+    high: float
+    n: int
+
+
+def wilson(mean: float, n: int, confidence: float = 0.95) -> tuple[float, float]:
+    """The score interval of a proportion (Wilson, 1927, JASA 22:209-212).
+
+    Close to its level even for small n and shares near 0 and 1. For values between 0 and 1 that are not all 0 or 1 it
+    is too wide rather than too narrow, because their variance is at most mean (1 - mean).
+    """
+    if n == 0:
+        return 0.0, 1.0
+    z = NormalDist().inv_cdf((1 + confidence) / 2)
+    centre = (mean + z * z / (2 * n)) / (1 + z * z / n)
+    half = z / (1 + z * z / n) * math.sqrt(mean * (1 - mean) / n + z * z / (4 * n * n))
+    # The bounds are exactly 0 and 1 at the ends; rounding must not put the mean outside them.
+    return max(0.0, min(centre - half, mean)), min(1.0, max(centre + half, mean))
+
+
+def share(values: Iterable[float | None], confidence: float = 0.95) -> Share:
+    """The mean of the values that are there, with its interval. None is left out, not counted as zero."""
+    found = [value for value in values if value is not None]
+    if not found:
+        return Share(None, 0.0, 1.0, 0)
+    mean = sum(found) / len(found)
+    return Share(mean, *wilson(mean, len(found), confidence), len(found))
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """One example with what the model wrote and what the grader said."""
+
+    example: Example
+    completion: Completion
+    score: Score
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """One model on one test set."""
+
+    judged: tuple[Judged, ...]
+    confidence: float = 0.95
+    """Level of every interval."""
+    seconds: float = 0.0
+    """Wall time of generation and grading together."""
+    constrained: bool = False
+    """Whether answers were held to the task's constraint, which changes what is measured."""
+
+    @property
+    def accuracy(self) -> Share:
+        """Mean score of the answers that could be judged."""
+        return share((one.score.value for one in self.judged), self.confidence)
+
+    @property
+    def unscored(self) -> int:
+        """Answers that could not be judged."""
+        return sum(one.score.value is None for one in self.judged)
+
+    @property
+    def stop_rate(self) -> float | None:
+        """Share of the answers that ended by themselves rather than at the length limit."""
+        return share(float(one.completion.stopped) for one in self.judged).value
+
+    @property
+    def mean_tokens(self) -> float | None:
+        """Mean length of an answer, in tokens."""
+        return sum(one.completion.tokens for one in self.judged) / len(self.judged) if self.judged else None
+
+    @property
+    def failures(self) -> dict[str, int]:
+        """How many answers failed in each class, most frequent first."""
+        return dict(Counter(one.score.failure for one in self.judged if one.score.failure).most_common())
+
+    @property
+    def parts(self) -> dict[str, Share]:
+        """The further figures that graders gave, such as `exact_match`."""
+        names = sorted({name for one in self.judged for name in one.score.parts})
+        return {name: share((one.score.parts.get(name) for one in self.judged), self.confidence) for name in names}
+
+    def slices(self, key: str) -> dict[str, Share]:
+        """Accuracy for each value of a meta key, for instance `kind`; examples without the key are left out."""
+        values: dict[str, list[float | None]] = {}
+        for one in self.judged:
+            if key in one.example.meta:
+                values.setdefault(str(one.example.meta[key]), []).append(one.score.value)
+        return {name: share(found, self.confidence) for name, found in sorted(values.items())}
+
+
+def summarize(evaluation: Evaluation) -> dict[str, Any]:
+    """What `run.json` says of one model on one test set."""
+    accuracy, exact = evaluation.accuracy, evaluation.parts.get("exact_match")
+    return {
+        "accuracy": accuracy.value,
+        "low": accuracy.low,
+        "high": accuracy.high,
+        "n": accuracy.n,
+        "unscored": evaluation.unscored,
+        "exact_match": exact and exact.value,
+        "stop_rate": evaluation.stop_rate,
+        "mean_tokens": evaluation.mean_tokens,
+        "failures": evaluation.failures,
+        "constrained": evaluation.constrained,
+        "seconds": round(evaluation.seconds, 3),
+    }
+
+
+# --- one model ------------------------------------------------------------------------------------------------------
+
+
+def evaluate(
+    model: Any,
+    tokenizer: Any,
+    prompt_ids: PromptIds,
+    examples: Sequence[Example],
+    task: Task,
+    config: RunConfig,
+    progress: Progress | None = None,
+) -> Evaluation:
+    """Let the model answer every example (or the fixed sample of them) and grade the answers.
+
+    Args:
+        prompt_ids: messages to token ids, the way training rendered them, ending where the answer begins.
+        task: grades; its `constraint` holds the answers where `generate.constrain` says so.
+        config: `generate`, `evaluate`, `seed` and `model.end_token` are read.
+        progress: called with the number of answers finished since the last call.
+
+    Raises:
+        DataError: there is nothing to evaluate.
+    """
+    from tunesmith.generate import end_ids_of, generate
+
+    if not examples:
+        raise DataError("there are no examples to evaluate", remedy="check data.test in the recipe")
+    chosen = sample(examples, config.evaluate.max_samples, config.seed)
+    constrained = config.generate.constrain == "schema"
+    start = time.perf_counter()
+    completions = generate(
+        model,
+        tokenizer,
+        [prompt_ids(example.prompt) for example in chosen],
+        config.generate,
+        end_ids_of(model, tokenizer, config.model.end_token),
+        [task.constraint(example) for example in chosen] if constrained else None,
+        progress,
+        config.seed,
+    )
+    judged = tuple(
+        Judged(example, completion, task.grade(example, completion.text))
+        for example, completion in zip(chosen, completions, strict=True)
+    )
+    return Evaluation(judged, config.evaluate.confidence, time.perf_counter() - start, constrained)
+
+
+def sample(examples: Sequence[Example], most: int | None, seed: int) -> list[Example]:
+    """At most that many examples, the same ones whatever their order, kept in the order given."""
+    if most is None or len(examples) <= most:
+        return list(examples)
+    order = sorted(examples, key=lambda example: (random.Random(f"{seed} {example.id}").random(), example.id))
+    kept = {id(example) for example in order[:most]}
+    return [example for example in examples if id(example) in kept]
+
+
+# --- two models -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Paired:
+    """The tuned model against the base on the examples that both were judged on."""
+
+    difference: float | None
+    """Accuracy of the tuned model minus that of the base; None without common examples."""
+    low: float
+    high: float
+    p_value: float
+    """Two-sided: how often models that are equally good would differ at least so unevenly."""
+    gained: int
+    """Examples that only the tuned model answered right."""
+    lost: int
+    """Examples that only the base answered right."""
+    n: int
+
+
+def compare(base: Evaluation, tuned: Evaluation) -> Paired:
+    """Compare two evaluations of the same test set, example by example. An answer is right when it scores 1.
+
+    The p-value is McNemar's exact test: the binomial probability of so uneven a split of the discordant pairs
+    (McNemar, 1947, Psychometrika 12:153-157). The interval is Newcombe's for paired proportions, from the Wilson
+    intervals of both shares and their correlation (Newcombe, 1998, Statistics in Medicine 17:2635-2650, method 10).
+    """
+    before = {one.example.id: one.score.value for one in base.judged}
+    pairs = [
+        (before[one.example.id] == 1, one.score.value == 1)
+        for one in tuned.judged
+        if one.score.value is not None and before.get(one.example.id) is not None
+    ]
+    counts = Counter(pairs)
+    gained, lost = counts[False, True], counts[True, False]
+    if not pairs:
+        return Paired(None, -1.0, 1.0, 1.0, 0, 0, 0)
+    both, neither, n = counts[True, True], counts[False, False], len(pairs)
+    low, high = newcombe(both, gained, lost, neither, tuned.confidence)
+    return Paired((gained - lost) / n, low, high, mcnemar(gained, lost), gained, lost, n)
+
+
+def mcnemar(gained: int, lost: int) -> float:
+    """Two-sided exact p-value of McNemar's test on the two counts of discordant pairs."""
+    n = gained + lost
+    tail = sum(math.comb(n, k) for k in range(min(gained, lost) + 1))
+    return min(1.0, float(2 * tail / 2**n))
+
+
+def newcombe(both: int, gained: int, lost: int, neither: int, confidence: float = 0.95) -> tuple[float, float]:
+    """Interval of the difference (both + gained)/n - (both + lost)/n of paired proportions.
+
+    Method 10 of Newcombe (1998): Wilson's distances of both shares, joined through the phi coefficient of the table,
+    with a continuity correction of n/2 in its numerator where it is positive.
+    """
+    n = both + gained + lost + neither
+    second, first = (both + gained) / n, (both + lost) / n
+    difference = second - first
+    low2, high2 = wilson(second, n, confidence)
+    low1, high1 = wilson(first, n, confidence)
+    product = (both + gained) * (lost + neither) * (both + lost) * (gained + neither)
+    determinant = both * neither - gained * lost
+    corrected = max(determinant - n / 2, 0.0) if determinant > 0 else float(determinant)
+    phi = corrected / math.sqrt(product) if product else 0.0
+
+    def distance(a: float, b: float) -> float:
+        return math.sqrt(max(0.0, a * a - 2 * phi * a * b + b * b))
+
+    return (
+        max(-1.0, difference - distance(second - low2, high1 - first)),
+        min(1.0, difference + distance(high2 - second, first - low1)),
+    )
+
+
+# --- the file of scores ---------------------------------------------------------------------------------------------
+
+
+def write_scores(path: Path, evaluation: Evaluation) -> None:
+    """Write every graded example as a line of JSON; the file appears whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    staged = path.with_name(f".{path.name}.{os.getpid()}")
+    with staged.open("w", encoding="utf-8", newline="\n") as out:
+        for one in evaluation.judged:
+            out.write(json.dumps(_line(one), ensure_ascii=False, allow_nan=False, default=str) + "\n")
+        out.flush()
+        os.fsync(out.fileno())
+    staged.replace(path)
+
+
+def _line(one: Judged) -> dict[str, Any]:
+    example, completion, score = one.example, one.completion, one.score
+    question = next((turn.content for turn in reversed(example.prompt) if turn.role == "user"), "")
+    return {
+        "id": example.id,
+        "question": question,
+        "prompt": [{"role": turn.role, "content": turn.content} for turn in example.prompt],
+        "gold": example.target,
+        "completion": completion.text,
+        "value": score.value,
+        "parts": dict(score.parts),
+        "failure": score.failure,
+        "note": score.note,
+        "shown": dict(score.shown),
+        "stopped": completion.stopped,
+        "tokens": completion.tokens,
+        "constraint_held": completion.constraint_held,
+        "meta": dict(example.meta),
+    }
+
+
+def read_scores(path: Path, confidence: float = 0.95) -> Evaluation:
+    """Read what `write_scores` wrote, as far as a comparison needs it.
+
+    Raises:
+        DataError: the file is missing, or a line is torn or not a graded example.
+    """
+    return Evaluation(tuple(_judged(path)), confidence)
+
+
+def _judged(path: Path) -> Iterator[Judged]:
+    remedy = "grade the run again: tunesmith evaluate RUN"
+    if not path.is_file():
+        raise DataError("there are no scores here", place=str(path), remedy=remedy)
+    with path.open(encoding="utf-8") as lines:
+        for number, line in enumerate(lines, start=1):
+            try:
+                row = json.loads(line)
+                yield Judged(
+                    Example(
+                        row["id"],
+                        (
+                            *(Message(turn["role"], turn["content"]) for turn in row["prompt"]),
+                            Message("assistant", row["gold"]),
+                        ),
+                        target=row["gold"],
+                        meta=row["meta"],
+                    ),
+                    Completion(row["completion"], row["stopped"], row["tokens"], row["constraint_held"]),
+                    Score(row["value"], row["parts"], row["note"], row["failure"], row["shown"]),
+                )
+            except (ValueError, KeyError, TypeError) as error:
+                raise DataError(
+                    f"this line is not a graded example ({error!r})", place=f"{path}:{number}", remedy=remedy
+                ) from error
