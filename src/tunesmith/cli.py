@@ -1,0 +1,360 @@
+"""The command line: one short function per verb. Everything heavy is imported inside the verb that needs it."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from tunesmith import __version__
+from tunesmith.errors import ConfigError, TunesmithError
+
+app = typer.Typer(
+    name="tunesmith",
+    help="Turns a small open language model into a specialist, and proves it.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+data_app = typer.Typer(help="Make a data set, look at its mask, count its tokens.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(data_app, name="data")
+
+Recipe = Annotated[Path, typer.Argument(help="A recipe: a YAML file of settings.", show_default=False)]
+RunFolder = Annotated[Path, typer.Argument(help="The folder of a run, for example runs/sql-demo.", show_default=False)]
+Overrides = Annotated[
+    list[str] | None, typer.Argument(help="Settings to change, as section.key=value.", show_default=False, metavar="[section.key=value]...")
+]
+Sets = Annotated[list[str] | None, typer.Option("--set", "--override", help="A setting to change, as section.key=value; may be repeated.")]
+Name = Annotated[str | None, typer.Option("--experiment-name", help="Name of the run.")]
+MaxSteps = Annotated[int | None, typer.Option(help="Optimizer steps.")]
+LearningRate = Annotated[float | None, typer.Option(help="Peak learning rate.")]
+OutputDir = Annotated[Path | None, typer.Option(help="Folder that holds runs.")]
+QuickTest = Annotated[bool, typer.Option("--quick-test", help="20 steps on a few examples, to see every stage work.")]
+Debug = Annotated[bool, typer.Option("--debug", help="Log every step and what the libraries say.")]
+NoSave = Annotated[bool, typer.Option("--no-save", help="Write no exports.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Insist on continuing: an error where there is no such run.")]
+Fresh = Annotated[bool, typer.Option("--fresh", help="Set a run of this name aside and start anew.")]
+ShowConfig = Annotated[bool, typer.Option("--show-config", help="Print the settings with their origin, and stop.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for machines.")]
+
+
+def main() -> None:
+    """Run the command line; a `TunesmithError` becomes its message and exit code, anything else keeps its traceback."""
+    try:
+        app(standalone_mode=False)
+    except TunesmithError as error:
+        _fail(str(error), error.exit_code)
+    except typer.Exit as exit_:
+        raise SystemExit(exit_.exit_code) from None
+    except typer.Abort:
+        _fail("stopped", 75)
+    except KeyboardInterrupt:
+        _fail("stopped; the same command continues", 75)
+    except BrokenPipeError:
+        sys.stderr.close()
+        raise SystemExit(1) from None
+    except Exception as error:
+        if hasattr(error, "format_message") and hasattr(error, "exit_code"):  # click's own usage errors
+            _fail(f"{error.format_message()}\n  remedy: see `tunesmith --help`", 2)
+        raise
+
+
+def _fail(message: str, code: int) -> None:
+    from tunesmith.config.secrets import redact
+
+    print(f"error: {redact(message)}", file=sys.stderr)
+    raise SystemExit(code)
+
+
+@app.callback(invoke_without_command=True)
+def _version(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+    if version:
+        print(f"tunesmith {__version__}")
+        raise typer.Exit
+
+
+# --- a run and its parts ----------------------------------------------------------------------------------------------
+
+
+@app.command()
+def run(
+    recipe: Recipe,
+    overrides: Overrides = None,
+    sets: Sets = None,
+    experiment_name: Name = None,
+    max_steps: MaxSteps = None,
+    learning_rate: LearningRate = None,
+    output_dir: OutputDir = None,
+    quick_test: QuickTest = False,
+    debug: Debug = False,
+    no_save: NoSave = False,
+    resume: Resume = False,
+    fresh: Fresh = False,
+    show_config: ShowConfig = False,
+    as_json: AsJson = False,
+) -> None:
+    """Everything, in order: data, training, grading, exports, report. Again continues; a finished run shows its result."""
+    loaded = _load(recipe, overrides, sets, experiment_name, max_steps, learning_rate, output_dir, quick_test, debug, no_save)
+    if show_config:
+        _show(loaded, as_json)
+        return
+    from tunesmith import pipeline
+
+    with _announcing(debug, as_json) as announce:
+        summary = pipeline.run(loaded, resume=resume, fresh=fresh, announce=announce)
+    _print_summary(summary, pipeline.run_dir(loaded.config).root, as_json)
+
+
+@app.command()
+def train(
+    recipe: Recipe,
+    overrides: Overrides = None,
+    sets: Sets = None,
+    experiment_name: Name = None,
+    max_steps: MaxSteps = None,
+    learning_rate: LearningRate = None,
+    output_dir: OutputDir = None,
+    quick_test: QuickTest = False,
+    debug: Debug = False,
+    resume: Resume = False,
+    fresh: Fresh = False,
+    show_config: ShowConfig = False,
+    as_json: AsJson = False,
+) -> None:
+    """Data and training only; `evaluate`, `export` and `report` take the run from there."""
+    loaded = _load(recipe, overrides, sets, experiment_name, max_steps, learning_rate, output_dir, quick_test, debug, False)
+    if show_config:
+        _show(loaded, as_json)
+        return
+    from tunesmith import pipeline
+
+    with _announcing(debug, as_json) as announce:
+        summary = pipeline.train_only(loaded, resume=resume, fresh=fresh, announce=announce)
+    _print_summary(summary, pipeline.run_dir(loaded.config).root, as_json)
+
+
+@app.command()
+def prepare(recipe: Recipe, overrides: Overrides = None, sets: Sets = None, debug: Debug = False, as_json: AsJson = False) -> None:
+    """Build and prepare the data, with every label proved; what a run would train on."""
+    from tunesmith import pipeline
+
+    with _announcing(debug, as_json) as announce:
+        prepared = pipeline.prepare_only(_load(recipe, overrides, sets), announce=announce)
+    if as_json:
+        _print_json(prepared.ledger.figures())
+
+
+@app.command()
+def evaluate(run: RunFolder, debug: Debug = False, as_json: AsJson = False) -> None:
+    """Grade the base and the tuned model of a run on its test sets, and write its report again."""
+    from tunesmith import pipeline
+
+    with _announcing(debug, as_json) as announce:
+        summary = pipeline.evaluate_run(run, announce=announce)
+    _print_summary(summary, run, as_json)
+
+
+@app.command()
+def export(run: RunFolder, debug: Debug = False, as_json: AsJson = False) -> None:
+    """Write the exports of a trained run, load each back and hold it against the trained model."""
+    from tunesmith import pipeline
+
+    with _announcing(debug, as_json) as announce:
+        summary = pipeline.export_run(run, announce=announce)
+    if as_json:
+        _print_json(summary.get("exports", []))
+
+
+@app.command()
+def report(run: RunFolder) -> None:
+    """Write the report page of a run from what lies in its folder, and print where it is."""
+    from tunesmith.report import write_report
+    from tunesmith.rundir import RunDir
+
+    if not RunDir(run).config.exists():
+        raise ConfigError("there is no run here", place=str(run), remedy="give the folder of a run, for example runs/sql-demo")
+    print(write_report(RunDir(run)))
+
+
+@app.command()
+def resume(run: RunFolder, debug: Debug = False, as_json: AsJson = False) -> None:
+    """Continue a run from its own folder, wherever it stopped."""
+    from tunesmith import pipeline
+    from tunesmith.config.load import load_config
+    from tunesmith.rundir import RunDir
+
+    saved = RunDir(run).config
+    if not saved.exists():
+        raise ConfigError("there is no run to resume here", place=str(run), remedy="give the folder of a run, for example runs/sql-demo")
+    with _announcing(debug, as_json) as announce:
+        summary = pipeline.run(load_config(saved), resume=True, announce=announce)
+    _print_summary(summary, run, as_json)
+
+
+# --- settings ---------------------------------------------------------------------------------------------------------
+
+
+@app.command()
+def show(recipe: Recipe, overrides: Overrides = None, sets: Sets = None, as_json: AsJson = False) -> None:
+    """Every setting of a recipe, with where its value came from."""
+    _show(_load(recipe, overrides, sets), as_json)
+
+
+@app.command()
+def adopt(
+    old: Annotated[Path, typer.Argument(help="A config of Axolotl, LLaMA-Factory, TRL or another tool.", show_default=False)],
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Where to write the recipe; without it, it is printed.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Turn another tool's config into a recipe, and say what could not be carried over and why."""
+    from tunesmith.config.adopt import adopt as convert
+
+    adopted = convert(old)
+    if as_json:
+        _print_json({"recipe": adopted.recipe, "left": [{"key": i.key, "value": i.value, "reason": i.reason} for i in adopted.left]})
+        return
+    if out is None:
+        print(adopted.recipe, end="")
+    else:
+        out.write_text(adopted.recipe, encoding="utf-8")
+        print(f"wrote {out}: {len(adopted.carried)} settings carried over", file=sys.stderr)
+    for item in adopted.left:
+        print(f"left out: {item.key}: {item.value}\n    {item.reason}", file=sys.stderr)
+
+
+# --- data -------------------------------------------------------------------------------------------------------------
+
+
+@data_app.command("build")
+def data_build(
+    recipe: Recipe,
+    overrides: Overrides = None,
+    sets: Sets = None,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the data set.")] = Path("data"),
+    as_json: AsJson = False,
+) -> None:
+    """Make a data set from the databases of a recipe: questions with SQL that was executed."""
+    from tunesmith.config.schema import SqlBuild, SqlTask
+    from tunesmith.tasks.sql.build import build_dataset
+    from tunesmith.tasks.sql.postgres import open_server
+
+    config = _load(recipe, overrides, sets).config
+    if not isinstance(config.task, SqlTask):
+        raise ConfigError(f"the {config.task.name} task builds no data", place="task.name", remedy="use a recipe with `task: {name: sql}`")
+    task = config.task if config.task.build else config.task.model_copy(update={"build": SqlBuild()})
+    with open_server(task) as server, _announcing(False, as_json) as announce:
+        built = build_dataset(server, task, out, config.seed)
+        announce("build", ", ".join(f"{count:,} in {built.files[name]}" for name, count in built.counts.items()))
+    if as_json:
+        _print_json({"files": {n: str(p) for n, p in built.files.items()}, "counts": built.counts, "kinds": built.kinds, "left_out": built.rejected})
+
+
+@data_app.command("show")
+def data_show(
+    recipe: Recipe,
+    overrides: Overrides = None,
+    sets: Sets = None,
+    count: Annotated[int, typer.Option("--count", "-n", min=1, help="How many examples.")] = 3,
+    start: Annotated[int, typer.Option(min=0, help="Number of the first.")] = 0,
+) -> None:
+    """Training examples token by token; the trained ones are coloured."""
+    from rich.console import Console
+
+    from tunesmith import pipeline
+    from tunesmith.data.show import show_example
+
+    console = Console()
+    with pipeline.look(_load(recipe, overrides, sets)) as (prepared, tokenizer):
+        for i in range(start, min(start + count, len(prepared.train))):
+            console.print(show_example(prepared.train[i], tokenizer))
+            console.print()
+
+
+@data_app.command("stats")
+def data_stats(recipe: Recipe, overrides: Overrides = None, sets: Sets = None, as_json: AsJson = False) -> None:
+    """Lengths, trained tokens, what was dropped, and what sharing prefixes saves."""
+    from tunesmith import pipeline
+    from tunesmith.data.show import stats
+
+    loaded = _load(recipe, overrides, sets)
+    with pipeline.look(loaded) as (prepared, _):
+        found = stats(prepared.train, loaded.config)
+    if as_json:
+        _print_json({**found.figures(), "ledger": prepared.ledger.figures()})
+    else:
+        print(found.text())
+        print(prepared.ledger.text())
+
+
+# --- inside -----------------------------------------------------------------------------------------------------------
+
+
+def _load(
+    recipe: Path,
+    overrides: list[str] | None,
+    sets: list[str] | None,
+    experiment_name: str | None = None,
+    max_steps: int | None = None,
+    learning_rate: float | None = None,
+    output_dir: Path | None = None,
+    quick_test: bool = False,
+    debug: bool = False,
+    no_save: bool = False,
+) -> Any:
+    from tunesmith.config.load import load_config
+    from tunesmith.config.shortcuts import shortcuts
+
+    short = shortcuts(
+        experiment_name=experiment_name, max_steps=max_steps, learning_rate=learning_rate, output_dir=output_dir,
+        quick_test=quick_test, debug=debug, no_save=no_save,
+    )  # fmt: skip
+    loaded = load_config(recipe, [*short, *(overrides or []), *(sets or [])])
+    for note in loaded.notes:
+        print(f"note: {note.place}: {note.message}", file=sys.stderr)
+    return loaded
+
+
+def _show(loaded: Any, as_json: bool) -> None:
+    from tunesmith.config.show import show_lines
+
+    lines = list(show_lines(loaded))
+    if as_json:
+        _print_json({key: {"value": value, "origin": origin} for key, value, origin in lines})
+        return
+    width = max(len(f"{key}: {value}") for key, value, _ in lines if len(value) < 60)
+    for key, value, origin in lines:
+        print(f"{f'{key}: {value}':<{width}}  # {origin}")
+
+
+@contextmanager
+def _announcing(debug: bool, as_json: bool) -> Iterator[Any]:
+    """Stages as they finish, for a person; nothing on standard output when a machine reads it."""
+    from rich.console import Console
+
+    console = Console(stderr=as_json, highlight=False)
+    logging.getLogger("tunesmith").setLevel(logging.DEBUG if debug else logging.INFO)
+
+    def announce(stage: str, outcome: str) -> None:
+        console.print(f"[bold]{stage:>11}[/bold]  {outcome.replace('[', chr(92) + '[')}", soft_wrap=True)
+
+    yield announce
+
+
+def _print_summary(summary: Mapping[str, Any], root: Path, as_json: bool) -> None:
+    if as_json:
+        _print_json(summary)
+        return
+    from tunesmith.report.terminal import summary_text
+
+    print(summary_text(summary, root))
+
+
+def _print_json(value: Any) -> None:
+    print(json.dumps(value, indent=1, ensure_ascii=False, default=str))

@@ -1,0 +1,406 @@
+"""What happens in a run, in order: the only file that knows all rooms.
+
+    build -> prepare -> grade the base -> train -> grade the tuned -> export -> report
+
+Called again with the same recipe, a run continues where it stopped; a finished one says so.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import resource
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tunesmith.config.load import Loaded, load_config
+from tunesmith.config.schema import RunConfig, Source, SqlTask
+from tunesmith.config.show import dump_config
+from tunesmith.errors import CheckFailed, ConfigError, DataError
+from tunesmith.rundir import RunDir
+from tunesmith.tasks import get_task
+from tunesmith.tracking import Tracker, environment
+from tunesmith.types import Finding, Task
+
+if TYPE_CHECKING:
+    from tunesmith.data.prepare import Prepared
+    from tunesmith.data.render import Renderer
+    from tunesmith.evaluate import Evaluation
+
+log = logging.getLogger(__name__)
+
+Announce = Callable[[str, str], None]
+"""Called with the name of a stage and one sentence on what it did, when it is done."""
+
+
+def _silent(stage: str, outcome: str) -> None:
+    log.info("%s: %s", stage, outcome)
+
+
+@dataclass
+class Bench:
+    """What the stages of one run share."""
+
+    config: RunConfig
+    run: RunDir
+    tracker: Tracker
+    task: Task
+    announce: Announce = _silent
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Time a stage; the sum over a resumed run's parts is what `run.json` shows."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
+            self.tracker.summary(stages={name: round(took, 1) for name, took in self.seconds.items()})
+
+
+def run(loaded: Loaded, *, resume: bool = False, fresh: bool = False, announce: Announce = _silent) -> Mapping[str, Any]:
+    """The whole life of a specialist: data, training, grading, exports, report. Returns what `run.json` holds.
+
+    Args:
+        loaded: settings with the origin of each.
+        resume: insist that there is something to continue.
+        fresh: set an existing run of this name aside and start anew.
+        announce: told what each stage did.
+
+    Raises:
+        TunesmithError: see `errors`; what was done so far stays, and the same call continues.
+    """
+    with open_run(loaded, resume=resume, fresh=fresh, announce=announce) as bench:
+        if bench is None:
+            return read_summary(run_dir(loaded.config))
+        prepared, tokenizer, renderer = prepare(bench)
+        model = _load_base(bench, tokenizer)
+        if bench.config.evaluate.base and prepared.tests:
+            grade(bench, "base", model, tokenizer, renderer, prepared)
+        model = train(bench, model, tokenizer, prepared, resume=resume)
+        if prepared.tests:
+            grade(bench, "tuned", model, tokenizer, renderer, prepared)
+            compare(bench, prepared)
+        export(bench, model, tokenizer, renderer, prepared)
+        finish(bench)
+        return read_summary(bench.run)
+
+
+def run_dir(config: RunConfig) -> RunDir:
+    """Where this run lives."""
+    return RunDir(config.output_dir / config.name)
+
+
+@contextmanager
+def open_run(
+    loaded: Loaded, *, resume: bool = False, fresh: bool = False, announce: Announce = _silent
+) -> Iterator[Bench | None]:
+    """A run directory with its settings saved, a tracker and the task; None when the run is complete already.
+
+    Raises:
+        ConfigError: the directory holds a run with other settings; or `resume` is asked and there is no such run.
+    """
+    config = loaded.config
+    run = run_dir(config)
+    if fresh and run.root.exists():
+        _set_aside(run.root)
+    if run.config.exists():
+        _require_same(run, config)
+        if read_summary(run).get("status") == "complete":
+            yield None
+            return
+    elif resume:
+        raise ConfigError(f"there is no run to resume in {run.root}", place="--resume", remedy="start it without --resume")
+    run.root.mkdir(parents=True, exist_ok=True)
+    run.config.write_text(dump_config(config), encoding="utf-8")
+    run.origins.write_text(json.dumps(dict(loaded.origins), indent=1), encoding="utf-8")
+    started = time.perf_counter()
+    with ExitStack() as stack:
+        tracker = stack.enter_context(Tracker(run, config))
+        tracker.summary(name=config.name, status="running", environment=environment())
+        task = get_task(config)
+        stack.callback(task.close)
+        before = float(read_summary(run).get("seconds", 0.0))
+        bench = Bench(config, run, tracker, task, announce)
+        bench.seconds.update(read_summary(run).get("stages", {}))
+        try:
+            yield bench
+        except BaseException as error:
+            tracker.summary(status="stopped" if isinstance(error, KeyboardInterrupt) else "failed", error=str(error))
+            raise
+        finally:
+            tracker.summary(seconds=round(before + time.perf_counter() - started, 1), peak_rss_mb=_peak_rss_mb())
+
+
+# --- the stages -------------------------------------------------------------------------------------------------------
+
+
+def build(bench: Bench) -> None:
+    """Make the data set from the task's databases, and point the settings of the run at it."""
+    task = bench.config.task
+    if not isinstance(task, SqlTask) or task.build is None or bench.config.data.train is not None:
+        return
+    from tunesmith.tasks.sql.build import SETS, build_dataset, read_built
+
+    with bench.stage("build"):
+        built = read_built(bench.run.data)
+        if built is None:
+            built = build_dataset(bench.task.server(), task, bench.run.data, bench.config.seed)  # type: ignore[attr-defined]
+    sources = {name: Source(path=str(built.files[name]), format="task") for name in SETS if built.counts[name]}
+    if "train" not in sources:
+        raise DataError("no training example could be built", place="task.build", remedy="raise task.build.examples")
+    tests = {name.removeprefix("test_"): source for name, source in sources.items() if name != "train"}
+    data = bench.config.data.model_copy(update={"train": sources["train"], "test": {**tests, **bench.config.data.test}})
+    bench.config = bench.config.model_copy(update={"data": data})
+    counts = ", ".join(f"{count:,} {name}" for name, count in built.counts.items())
+    bench.announce("build", f"{counts} examples, every query executed")
+
+
+def prepare(bench: Bench) -> tuple[Prepared, Any, Renderer]:
+    """Records to rows of tokens, with every label proved; returns the data, the tokenizer and the renderer."""
+    build(bench)
+    with bench.stage("prepare"):
+        from tunesmith.data.prepare import prepare_dataset
+        from tunesmith.data.prove import prove_labels
+        from tunesmith.data.render import Renderer
+        from tunesmith.model.load import load_tokenizer
+
+        config = bench.config
+        tokenizer = load_tokenizer(config.model)
+        cache = config.data.cache_dir or config.output_dir / ".cache"
+        prepared = prepare_dataset(config, bench.task, tokenizer, cache_dir=cache, ledger_path=bench.run.ledger)
+        renderer = Renderer(tokenizer, config.model.end_token)
+        proof = prove_labels(prepared.train, tokenizer, renderer, config)
+        _require(proof.findings)
+        _write_mask(bench.run, prepared, tokenizer)
+        bench.tracker.summary(data=_data_figures(prepared), findings=[asdict(f) for f in prepared.findings])
+    for finding in prepared.findings:
+        bench.announce("prepare", f"{finding.level}: {finding.message}")
+    bench.announce("prepare", f"{prepared.ledger.text()}; labels of all {proof.rows:,} rows proved")
+    return prepared, tokenizer, renderer
+
+
+def train(bench: Bench, model: Any, tokenizer: Any, prepared: Prepared, *, resume: bool = False) -> Any:
+    """Fine-tune; returns the tuned model, which also lies in `adapter/`."""
+    with bench.stage("train"):
+        from tunesmith.model.lora import add_lora
+        from tunesmith.train import BUILDERS
+        from tunesmith.train.fit import fit, load_trained
+
+        config = bench.config
+        if bench.run.adapter.exists():
+            return load_trained(config, bench.run, model)
+        if config.lora is not None:
+            model = add_lora(model, config.lora, config.seed)
+        trainer = BUILDERS[config.train.method](config, model, tokenizer, prepared, bench.run, bench.tracker)
+        result = fit(trainer, bench.run, config, resume=resume)
+        bench.tracker.summary(training=result.figures())
+    bench.announce("train", result.sentence())
+    return trainer.model
+
+
+def grade(
+    bench: Bench, which: str, model: Any, tokenizer: Any, renderer: Renderer, prepared: Prepared
+) -> dict[str, Evaluation]:
+    """Ask the model every test question and mark its answers."""
+    from tunesmith.evaluate import evaluate, read_scores, summarize, write_scores
+
+    done: dict[str, Evaluation] = {}
+    with bench.stage(f"grade {which}"):
+        for name, examples in prepared.tests.items():
+            path = bench.run.scores(which, name)
+            if path.exists():
+                done[name] = read_scores(path, bench.config)
+                continue
+            done[name] = evaluate(model, tokenizer, renderer.prompt_ids, examples, bench.task, bench.config)
+            write_scores(path, done[name])
+        bench.tracker.summary(scores={which: {name: summarize(result) for name, result in done.items()}})
+    figures = ", ".join(f"{name} {_percent(result)}" for name, result in done.items())
+    bench.announce(f"grade {which}", figures)
+    return done
+
+
+def compare(bench: Bench, prepared: Prepared) -> None:
+    """The paired comparison of base and tuned on the same prompts."""
+    from tunesmith.evaluate import compare as paired
+    from tunesmith.evaluate import read_scores
+
+    found = {}
+    for name in prepared.tests:
+        before, after = bench.run.scores("base", name), bench.run.scores("tuned", name)
+        if before.exists() and after.exists():
+            found[name] = asdict(paired(read_scores(before, bench.config), read_scores(after, bench.config)))
+    bench.tracker.summary(paired=found)
+
+
+def export(bench: Bench, model: Any, tokenizer: Any, renderer: Renderer, prepared: Prepared) -> None:
+    """Write every export of the recipe, load it back and hold it against the trained model."""
+    from tunesmith.export import export as write
+    from tunesmith.export.verify import verify
+
+    prompts = [renderer.prompt_ids(e.prompt) for e in _probes(prepared)]
+    with bench.stage("export"):
+        artifacts = []
+        for wanted in bench.config.exports:
+            artifact = write(bench.config, bench.run, wanted)
+            verified = verify(artifact, model, tokenizer, prompts, bench.config)
+            artifacts.append({**artifact.figures(), "verified": verified.figures()})
+            bench.announce("export", f"{wanted.format}: {artifact.path}; {verified.sentence()}")
+        bench.tracker.summary(exports=artifacts)
+
+
+def finish(bench: Bench) -> None:
+    """Mark the run complete and write its report."""
+    from tunesmith.report import write_report
+
+    bench.tracker.summary(status="complete", peak_rss_mb=_peak_rss_mb())
+    write_report(bench.run)
+    bench.announce("report", str(bench.run.report))
+
+
+# --- verbs that do a part of it ---------------------------------------------------------------------------------------
+
+
+def train_only(loaded: Loaded, *, resume: bool = False, fresh: bool = False, announce: Announce = _silent) -> Mapping[str, Any]:
+    """Data and training, no grading and no export but the adapter."""
+    with open_run(loaded, resume=resume, fresh=fresh, announce=announce) as bench:
+        if bench is not None:
+            prepared, tokenizer, _ = prepare(bench)
+            train(bench, _load_base(bench, tokenizer), tokenizer, prepared, resume=resume)
+            from tunesmith.report import write_report
+
+            bench.tracker.summary(status="trained")
+            write_report(bench.run)
+    return read_summary(run_dir(loaded.config))
+
+
+def prepare_only(loaded: Loaded, *, announce: Announce = _silent) -> Prepared:
+    """Build and prepare the data of a recipe, with every label proved."""
+    with open_run(loaded, announce=announce) as bench:
+        if bench is None:
+            raise ConfigError("this run is complete", place=str(run_dir(loaded.config).root), remedy="give another name")
+        prepared, _, _ = prepare(bench)
+        return prepared
+
+
+def evaluate_run(root: Path, *, announce: Announce = _silent) -> Mapping[str, Any]:
+    """Grade base and tuned model of a trained run again, and write its report."""
+    with reopen(root, announce) as bench:
+        for path in (bench.run.root / "scores").glob("*.jsonl"):
+            path.unlink()
+        prepared, tokenizer, renderer = prepare(bench)
+        if not prepared.tests:
+            raise ConfigError("the recipe has no test set", place="data.test", remedy="add one: data.test: {mine: questions.jsonl}")
+        model = _load_base(bench, tokenizer)
+        if bench.config.evaluate.base:
+            grade(bench, "base", model, tokenizer, renderer, prepared)
+        model = train(bench, model, tokenizer, prepared)
+        grade(bench, "tuned", model, tokenizer, renderer, prepared)
+        compare(bench, prepared)
+        finish(bench)
+    return read_summary(RunDir(root))
+
+
+def export_run(root: Path, *, announce: Announce = _silent) -> Mapping[str, Any]:
+    """Write the exports of a trained run again, verified."""
+    with reopen(root, announce) as bench:
+        prepared, tokenizer, renderer = prepare(bench)
+        model = train(bench, _load_base(bench, tokenizer), tokenizer, prepared)
+        export(bench, model, tokenizer, renderer, prepared)
+        finish(bench)
+    return read_summary(RunDir(root))
+
+
+@contextmanager
+def reopen(root: Path, announce: Announce = _silent) -> Iterator[Bench]:
+    """A run that was trained, from its own directory.
+
+    Raises:
+        ConfigError: no run there, or none that was trained.
+    """
+    run = RunDir(root)
+    if not run.config.exists() or not run.adapter.exists():
+        raise ConfigError(
+            "there is no trained run here", place=str(root), remedy="give the folder of a run, for example runs/sql-demo"
+        )
+    config = load_config(run.config, environ={}).config
+    config = config.model_copy(update={"output_dir": root.resolve().parent, "name": root.resolve().name})
+    with ExitStack() as stack:
+        tracker = stack.enter_context(Tracker(run, config))
+        task = get_task(config)
+        stack.callback(task.close)
+        bench = Bench(config, run, tracker, task, announce)
+        bench.seconds.update(read_summary(run).get("stages", {}))
+        yield bench
+
+
+# --- small things -----------------------------------------------------------------------------------------------------
+
+
+def read_summary(run: RunDir) -> dict[str, Any]:
+    """What `run.json` holds; empty where there is none yet."""
+    return dict(json.loads(run.summary.read_text(encoding="utf-8"))) if run.summary.exists() else {}
+
+
+def _load_base(bench: Bench, tokenizer: Any) -> Any:
+    with bench.stage("load"):
+        from tunesmith.model.load import load_model
+
+        return load_model(bench.config.model, precision=bench.config.train.precision)
+
+
+def _require_same(run: RunDir, config: RunConfig) -> None:
+    saved = run.config.read_text(encoding="utf-8").splitlines()
+    wanted = dump_config(config).splitlines()
+    if saved != wanted:
+        differing = next((new for old, new in zip(saved, wanted, strict=False) if old != new), "its settings").strip()
+        raise ConfigError(
+            f"the directory holds a run with other settings; the first that differs is `{differing}`",
+            place=str(run.root),
+            remedy="give this run another name (name=... or --experiment-name), or --fresh to set the old one aside",
+        )
+
+
+def _set_aside(root: Path) -> None:
+    number = 1
+    while (other := root.with_name(f"{root.name}.old{number}")).exists():
+        number += 1
+    root.rename(other)
+
+
+def _require(findings: tuple[Finding, ...]) -> None:
+    errors = [f for f in findings if f.level == "error"]
+    if errors:
+        first = errors[0]
+        raise CheckFailed(f"{len(errors)} rows have wrong labels; the first: {first.message}", place=first.place, remedy=first.remedy)
+
+
+def _write_mask(run: RunDir, prepared: Prepared, tokenizer: Any) -> None:
+    from tunesmith.data.show import mask
+
+    run.mask.write_text(json.dumps([mask(prepared.train[i], tokenizer) for i in range(min(3, len(prepared.train)))]), encoding="utf-8")
+
+
+def _data_figures(prepared: Prepared) -> dict[str, Any]:
+    return {**prepared.ledger.figures(), "key": prepared.key}
+
+
+def _probes(prepared: Prepared) -> list[Any]:
+    """A few prompts to compare an export with the model on: from every test set, else from validation."""
+    pools = [examples for examples in prepared.tests.values() if examples] or [prepared.validation_examples]
+    each = max(1, 12 // len(pools))
+    return [example for pool in pools for example in pool[:each]]
+
+
+def _percent(result: Evaluation) -> str:
+    value = result.accuracy
+    return "not judged" if value is None else f"{100 * value:.1f} %"
+
+
+def _peak_rss_mb() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024

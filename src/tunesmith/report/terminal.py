@@ -1,0 +1,74 @@
+"""The end of a run as a person reads it in a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tunesmith.report.wording import duration, interval, percent, points
+
+
+def summary_text(summary: Mapping[str, Any], root: Path) -> str:
+    """What a run came to: accuracy before and after, what it cost, where things are, what to do next.
+
+    Args:
+        summary: what `run.json` holds.
+        root: the run's folder.
+    """
+    lines = ["", *_scores(summary), *_cost(summary), "", *_places(summary, root)]
+    if summary.get("status") == "complete" and summary.get("scores"):
+        lines += ["", *_next(root)]
+    return "\n".join(lines)
+
+
+def _scores(summary: Mapping[str, Any]) -> list[str]:
+    scores = summary.get("scores") or {}
+    base, tuned = scores.get("base") or {}, scores.get("tuned") or {}
+    if not tuned:
+        return []
+    width = max(len(name) for name in tuned) + 2
+    lines = [f"  {'accuracy':<{width}}{'base':>8}    {'tuned':>8}   95 % interval      questions"]
+    for name, after in tuned.items():
+        before = percent((base.get(name) or {}).get("accuracy"))
+        span = interval(after.get("low"), after.get("high"))
+        line = f"  {name:<{width}}{before:>8} -> {percent(after.get('accuracy')):>8}   {span:<18} {after.get('n')}"
+        paired = (summary.get("paired") or {}).get(name)
+        if paired:
+            line += f"   ({points(paired.get('difference'))}; {paired.get('gained')} gained, {paired.get('lost')} lost)"
+        lines.append(line)
+    return lines
+
+
+def _cost(summary: Mapping[str, Any]) -> list[str]:
+    parts = [f"{duration(summary['seconds'])} in all"] if summary.get("seconds") else []
+    training = summary.get("training") or {}
+    if training.get("seconds"):
+        parts.append(f"training {duration(training['seconds'])}")
+    if training.get("tokens_per_second"):
+        parts.append(f"{training['tokens_per_second']:,.0f} tokens/s")
+    if summary.get("peak_rss_mb"):
+        parts.append(f"{summary['peak_rss_mb'] / 1024:.1f} GB of memory at most")
+    return ["", "  " + ", ".join(parts)] if parts else []
+
+
+def _places(summary: Mapping[str, Any], root: Path) -> list[str]:
+    found = [("report", root / "report.html"), ("adapter", root / "adapter"), ("settings", root / "config.yaml")]
+    found += [(item["format"], Path(item["path"])) for item in summary.get("exports") or () if item.get("format") != "adapter"]
+    return [f"  {name:<9} {_relative(path)}" for name, path in found if path.exists()]
+
+
+def _next(root: Path) -> list[str]:
+    return [
+        "  The same on a database of your own, on this CPU and then on Mistral-7B with a GPU:",
+        "    export TUNESMITH_POSTGRES_URL=postgresql://you@host:5432/  TUNESMITH_DATABASE=yours",
+        "    tunesmith run recipes/sql/own-database.yaml",
+        "    tunesmith run recipes/sql/mistral-7b.yaml",
+    ]
+
+
+def _relative(path: Path) -> str:
+    try:
+        return str(path.resolve().relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)
