@@ -2,7 +2,7 @@
 
     python scripts/train_demo_base.py tokenizer --out src/tunesmith/demo_base
     python scripts/train_demo_base.py train --out src/tunesmith/demo_base --work /somewhere --minutes 75
-    python scripts/train_demo_base.py finish --out src/tunesmith/demo_base --work /somewhere     (write the last checkpoint)
+    python scripts/train_demo_base.py finish --out src/tunesmith/demo_base --work /somewhere   (from a checkpoint)
 
 Training resumes from the last checkpoint in the work folder. The learning rate is a function of the time trained, so
 `--minutes` is what it takes, at whatever speed.
@@ -44,7 +44,7 @@ MUON, ADAM = 0.02, 3e-3
 WARMUP, DECAY = 0.015, 0.45
 """Shares of the time spent warming up and decaying to zero."""
 FIELDS = ("ids", "labels", "sorts", "position", "end")
-SHARD_ROWS = 2000
+SHARD_ROWS = 1000
 HELD_OUT_SEED = 10_000_019
 
 
@@ -69,14 +69,14 @@ def make_tokenizer(folder: Path) -> None:
     tokens.build(corpus, questions, folder)
 
 
-def fill_shards(tokenizer_folder: Path, shards: Path, first: int, ahead: int) -> None:
-    """The worker: writes rows-NNNNN.npz files, never more than `ahead` beyond what the trainer has used."""
-    os.nice(19)
+def fill_shards(tokenizer_folder: Path, shards: Path, first: int, parent: int, ahead: int = 12) -> None:
+    """The worker: writes rows-NNNNN.npz from `first` on, never more than `ahead` that the trainer has not used."""
     tokenizer = load_tokenizer(tokenizer_folder)
     index = first
-    while True:
-        if os.getppid() == 1:
-            return
+    while os.getppid() == parent:
+        if (shards / f"rows-{index:05d}.npz").exists():
+            index += 1
+            continue
         if len(list(shards.glob("rows-*.npz"))) >= ahead:
             time.sleep(2)
             continue
@@ -90,29 +90,38 @@ def fill_shards(tokenizer_folder: Path, shards: Path, first: int, ahead: int) ->
 
 
 class Batches:
-    """Batches of one row length each, from the shards in order."""
+    """Batches of one row length each, from the shards in order; keeps a worker making them."""
 
-    def __init__(self, shards: Path, first: int) -> None:
-        self.shards, self.next = shards, first
+    def __init__(self, tokenizer_folder: Path, shards: Path, first: int) -> None:
+        self.tokenizer_folder, self.shards, self.next = tokenizer_folder, shards, first
         self.pool: dict[int, list[np.ndarray[Any, Any]]] = {length: [] for length in BATCH}
         self.rng = np.random.default_rng(first)
+        self.worker: multiprocessing.process.BaseProcess | None = None
 
     def draw(self) -> dict[str, Tensor]:
         while True:
-            for length in sorted(BATCH, reverse=True):
-                if len(self.pool[length]) >= BATCH[length]:
-                    chosen, self.pool[length] = self.pool[length][: BATCH[length]], self.pool[length][BATCH[length] :]
-                    return self.batch(np.stack(chosen, axis=1).astype(np.int64))
+            ready = np.array([len(self.pool[length]) // BATCH[length] for length in BATCH])
+            if ready.sum() >= 8:  # enough left that the two lengths stay mixed
+                length = list(BATCH)[self.rng.choice(len(ready), p=ready / ready.sum())]
+                chosen, self.pool[length] = self.pool[length][: BATCH[length]], self.pool[length][BATCH[length] :]
+                return self.batch(np.stack(chosen, axis=1).astype(np.int64))
             path = self.shards / f"rows-{self.next:05d}.npz"
             while not path.exists():
+                self.start_worker()
                 time.sleep(0.2)
             with np.load(path) as found:
                 for name in found.files:
                     self.pool[int(name)] += list(found[name])
             path.unlink()
             self.next += 1
-            # mix the lengths: a shard's long rows would otherwise come in one run
-            self.rng.shuffle(self.pool[make.SHORT])
+            self.start_worker()
+
+    def start_worker(self) -> None:
+        if self.worker is None or not self.worker.is_alive():
+            arguments = (self.tokenizer_folder, self.shards, self.next, os.getpid())
+            context = multiprocessing.get_context("spawn")
+            self.worker = context.Process(target=fill_shards, args=arguments, daemon=True)
+            self.worker.start()
 
     def batch(self, stack: np.ndarray[Any, Any]) -> dict[str, Tensor]:
         fields = dict(zip(FIELDS, stack, strict=True))
@@ -159,7 +168,8 @@ def teacher_forced(network: Network, held_out: list[make.Row]) -> tuple[dict[str
     for start in range(0, len(held_out), 8):
         group = held_out[start : start + 8]
         ids, position, end = (
-            torch.from_numpy(np.stack([row[name] for row in group]).astype(np.int64)) for name in ("ids", "position", "end")
+            torch.from_numpy(np.stack([row[name] for row in group]).astype(np.int64))
+            for name in ("ids", "position", "end")
         )
         hidden = network(ids, position, tree_mask(end))
         for row, states in zip(group, hidden, strict=True):
@@ -232,13 +242,8 @@ def train(out: Path, work: Path, minutes: float) -> None:
     meta = restore(work, optimizer) or {"steps": 0, "tokens": 0, "seconds": 0.0, "shard": 0, "log": []}
     shards = work / "shards"
     shards.mkdir(exist_ok=True)
-    for stale in shards.glob("*.npz"):
-        stale.unlink()
-    worker = multiprocessing.get_context("spawn").Process(
-        target=fill_shards, args=(out, shards, meta["shard"], 12), daemon=True
-    )
-    worker.start()
-    batches = Batches(shards, meta["shard"])
+    batches = Batches(out, shards, meta["shard"])
+    batches.start_worker()
     held_out = held_out_rows(tokenizer, 48)
     print(f"{sum(p.numel() for p in network.parameters()):,} parameters, resuming at {meta['steps']} steps", flush=True)
     compiled = torch.compile(loss_of, dynamic=False)
@@ -268,7 +273,8 @@ def train(out: Path, work: Path, minutes: float) -> None:
         if optimizer.steps % 25 == 0:
             speed = (meta["tokens"] - window["tokens"]) / (now - window["time"])
             print(
-                f"step {optimizer.steps} tokens {meta['tokens'] / 1e6:.2f}M answer {window['answer'] / window['answers']:.4f} "
+                f"step {optimizer.steps} tokens {meta['tokens'] / 1e6:.2f}M "
+                f"answer {window['answer'] / window['answers']:.4f} "
                 f"text {window['text'] / window['texts']:.4f} rate {rate(progress):.3f} tok/s {speed:.0f} "
                 f"labels {window['answers'] / 25:.0f}+{window['texts'] / 25:.0f} {meta['seconds'] / 60:.1f} min",
                 flush=True,
@@ -284,7 +290,8 @@ def train(out: Path, work: Path, minutes: float) -> None:
             save(work, optimizer, meta)
             last_save = now
     save(work, optimizer, meta)
-    worker.terminate()
+    if batches.worker is not None:
+        batches.worker.terminate()
     finish(out, work)
 
 
@@ -354,23 +361,23 @@ pipeline_tag: text-generation
 
 # Tunesmith demo base
 
-A {parameters:,}-parameter Mistral-architecture model, pretrained from nothing in {minutes:.0f} minutes on two CPU cores by
-`scripts/train_demo_base.py`. It exists so that Tunesmith's demo runs offline and on a laptop: three minutes of LoRA on
+A {parameters:,}-parameter Mistral-architecture model, pretrained from nothing in {minutes:.0f} minutes on two CPU cores
+by `scripts/train_demo_base.py`. It exists so that Tunesmith's demo runs offline and on a laptop: three minutes of LoRA on
 one database make it a specialist of that database. It is not a general assistant.
 
 ## What it read
 
 {tokens:.0f} million tokens in {steps:,} steps, all made up by the script: random database schemas, questions with their
-PostgreSQL composed by `tunesmith.tasks.sql.compose`, and a tenth of word problems and short conversations in English and
-Vietnamese. Nothing is scraped, and no table, question or query of the example databases in `recipes/` is in it (a test
+PostgreSQL composed by `tunesmith.tasks.sql.compose`, and a tenth of word problems and short conversations in English
+and Vietnamese. Nothing is scraped, and no table, question or query of the example databases in `recipes/` is in it (a test
 compares them).
 
 ## What it can do before tuning
 
-On random schemas that training never drew ({answers:.0f} questions, every token predicted from the right ones before it):
-loss {loss:.3f} per answer token, {token_accuracy:.3f} of tokens and {whole_answer:.3f} of whole answers right. Written
-greedily, {greedy_exact:.3f} of 150 other queries are right to the letter. The questions come from the same composer as the
-training questions: people's own wording is harder.
+On random schemas that training never drew ({answers:.0f} questions, every token predicted from the right ones
+before it): loss {loss:.3f} per answer token, {token_accuracy:.3f} of tokens and {whole_answer:.3f} of whole answers right. Written
+greedily, {greedy_exact:.3f} of 150 other queries are right to the letter. The questions come from the same composer as
+the training questions: people's own wording is harder.
 
 | kind of question | whole answers right | questions |
 |---|---|---|
@@ -382,8 +389,8 @@ training questions: people's own wording is harder.
 
 ## Prompt
 
-`<s>[INST] {{system}}\\n\\n{{user}} [/INST] {{assistant}}</s>`; for SQL the system message is `Write one PostgreSQL query.`, an
-empty line and the schema as `tunesmith.tasks.sql.schema.render_schema` writes it.
+`<s>[INST] {{system}}\\n\\n{{user}} [/INST] {{assistant}}</s>`; for SQL the system message is `Write one PostgreSQL query.`,
+an empty line and the schema as `tunesmith.tasks.sql.schema.render_schema` writes it.
 """
 
 

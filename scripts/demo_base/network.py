@@ -69,7 +69,9 @@ class Layer(nn.Module):
 
     def forward(self, x: Tensor, cos: Tensor, sin: Tensor, mask: Tensor) -> Tensor:
         rows, length, _ = x.shape
-        sizes = [h * self.shape.head_dim for h in (self.shape.num_attention_heads, *[self.shape.num_key_value_heads] * 2)]
+        sizes = [
+            h * self.shape.head_dim for h in (self.shape.num_attention_heads, *[self.shape.num_key_value_heads] * 2)
+        ]
         parts = self.qkv(self.before(x)).split(sizes, dim=-1)
         query, key, value = (part.view(rows, length, -1, self.shape.head_dim).transpose(1, 2) for part in parts)
         query, key = _rotate(query, cos, sin), _rotate(key, cos, sin)

@@ -7,8 +7,8 @@ import re
 
 from demo_base.words import synonyms
 
-_OPENERS = """Please |Hi, |Hello, |Can you |I want to know |I would like to know |Quick one: |Hey, |Could you say |We need |
-Question: |For my report, |My boss asks: |Just wondering, |So, |Ok, |And |Now """.replace("\n", "").split("|")
+_OPENERS = """Please |Hi, |Hello, |Can you |I want to know |I would like to know |Quick one: |Hey, |Could you say |
+We need |Question: |For my report, |My boss asks: |Just wondering, |So, |Ok, |And |Now """.replace("\n", "").split("|")
 _WORD = re.compile(r"[A-Za-z]+")
 
 

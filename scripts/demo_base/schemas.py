@@ -1,4 +1,4 @@
-"""Random databases: a `Schema` and the values its columns would hold. Nothing in them is real or taken from anywhere."""
+"""Random databases: a `Schema` and the values its columns would hold. Nothing in them is taken from anywhere."""
 
 from __future__ import annotations
 
@@ -20,7 +20,17 @@ _ABBREVIATED = {
 _NUMBERS = [(names.split(), family) for names, family in re.findall(r"([\w\s]+)\|(\w+)", NUMBERS)]
 _TEXTS = {sort: [spec.split("|") for spec in specs.split()] for sort, specs in TEXTS.items()}
 _DATES = DATES.split()
-_PARENTS = {"p": "okl", "o": "kl", "l": "ko", "i": "koil", "e": "pilvoaek", "d": "poide", "k": "k", "v": "okl", "a": "kpl"}
+_PARENTS = {
+    "p": "okl",
+    "o": "kl",
+    "l": "ko",
+    "i": "koil",
+    "e": "pilvoaek",
+    "d": "poide",
+    "k": "k",
+    "v": "okl",
+    "a": "kpl",
+}
 
 
 @dataclass(frozen=True)
@@ -58,7 +68,9 @@ class _Naming:
 
     def primary(self, entity: str) -> str:
         entity = self.abbreviate(entity)
-        return {"id": "id", "entity_id": f"{entity}_id", "code": f"{entity}_code", "no": f"{entity}_no", "uid": "uid"}[self.key]
+        return {"id": "id", "entity_id": f"{entity}_id", "code": f"{entity}_code", "no": f"{entity}_no", "uid": "uid"}[
+            self.key
+        ]
 
     def foreign(self, entity: str, rng: random.Random) -> str:
         entity = self.abbreviate(entity)
@@ -155,7 +167,10 @@ def _table(
     if rng.random() < 0.96:
         some: list[Value]
         if naming.key == "code":
-            add(Column(key, naming.text, primary_key=True, nullable=False), [values.TEXT["code"](rng) for _ in range(12)])
+            add(
+                Column(key, naming.text, primary_key=True, nullable=False),
+                [values.TEXT["code"](rng) for _ in range(12)],
+            )
         else:
             base = rng.choice([1, 1, 1, 100, 1000])
             some = [base + rng.randint(0, 60) for _ in range(12)]
@@ -178,7 +193,9 @@ def _table(
             link = naming.foreign(parent, rng)
             if rng.random() < 0.05:
                 link = f"{rng.choice(['main', 'origin', 'home', 'first', 'primary', invented(rng, 2)])}_{link}"
-            add(Column(link, primary.type, references=(table.name, primary.name)), list(cells[table.name, primary.name]))
+            add(
+                Column(link, primary.type, references=(table.name, primary.name)), list(cells[table.name, primary.name])
+            )
     if sort in "pok" and columns and columns[0].primary_key and rng.random() < 0.12:
         role = {"p": ["manager", "mentor", "supervisor", "lead"], "o": ["parent"], "k": ["parent"]}[sort]
         link = naming.foreign(rng.choice(role), rng)

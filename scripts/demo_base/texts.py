@@ -1,3 +1,4 @@
+# ruff: noqa: E501  sentences are easier to read unbroken
 """Made-up word problems with worked answers and short conversations, English and Vietnamese.
 
 They are a tenth of what the base model reads, so that maths and chat can be tuned on it too.
@@ -65,7 +66,10 @@ def _en_problem(rng: random.Random) -> tuple[str, str]:
     elif kind == 5:
         paid = 10 * (int(price * k) // 10 + rng.randint(1, 5))
         rest = paid - price * k
-        steps = [f"{k} × {money} = {en_number(price * k, 2)}", f"{paid} - {en_number(price * k, 2)} = {en_number(rest, 2)}"]
+        steps = [
+            f"{k} × {money} = {en_number(price * k, 2)}",
+            f"{paid} - {en_number(price * k, 2)} = {en_number(rest, 2)}",
+        ]
         answer = rest
         text = f"{who} buys {k} {thing} at ${money} each and pays with ${paid}. How much change does {who} get?"
     elif kind == 6:
@@ -161,7 +165,10 @@ def _vi_problem(rng: random.Random) -> tuple[str, str]:
         text = f"Một xe đi mỗi giờ được {a} km. Hỏi trong {k} giờ xe đi được bao nhiêu ki-lô-mét?"
     elif kind == 10:
         answer = a * k + a
-        lines = [f"Số {thing} của {other} là: {a} x {k} = {a * k} ({thing})", f"Cả hai có: {a} + {a * k} = {answer} ({thing})"]
+        lines = [
+            f"Số {thing} của {other} là: {a} x {k} = {a * k} ({thing})",
+            f"Cả hai có: {a} + {a * k} = {answer} ({thing})",
+        ]
         text = f"{who} có {a} {thing}, {other} có gấp {k} lần. Hỏi cả hai bạn có bao nhiêu {thing}?"
     else:
         percent, base = rng.choice([5, 10, 20, 25, 50]), 20_000 * rng.randint(2, 40)

@@ -1,3 +1,4 @@
+# ruff: noqa: E501  lists of pieces are easier to read unbroken
 """The base model's tokenizer: a small BPE in which a name is the same pieces wherever it stands.
 
 Words carry no leading space; nothing merges across a space, `_`, a digit or punctuation; no piece of several letters
@@ -32,7 +33,9 @@ EXTRACT(MONTH FROM |, COUNT(*)| ORDER BY COUNT(*) DESC| ORDER BY COUNT(*) DESC L
 INTERVAL '|::numeric|::date|CURRENT_DATE| WITH |', '|'), |%'|', | int, | int pk, | int -> | text -> | text, | text: '| text pk, | date, |
  timestamp, | timestamptz, | bool, | float, | numeric(10,2), |.id|.name|CREATE TABLE | integer PRIMARY KEY| integer REFERENCES |
  PRIMARY KEY| REFERENCES | integer,| text,| numeric(10,2),| date,| -- '|Write one PostgreSQL query.|DATE '|, 2)"""
-STOP = frozenset("a the of in on by for from with and or is are was do does have has that which many number me all each to how what".split())
+STOP = frozenset(
+    "a the of in on by for from with and or is are was do does have has that which many number me all each to how what".split()
+)
 
 TEMPLATE = """{%- if messages and messages[0]['role'] == 'system' -%}
   {%- set system = messages[0]['content'] -%}

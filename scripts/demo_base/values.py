@@ -75,7 +75,9 @@ def _place(rng: random.Random) -> str:
 
 def _org(rng: random.Random) -> str:
     head = rng.choice([_last(rng), invented(rng).capitalize(), rng.choice(NOUNS).capitalize(), rng.choice(CITIES)])
-    tail = rng.choice("Ltd GmbH Inc Group Partners Labs Foods Systems Works Trading Motors United Club Press Air".split())
+    tail = rng.choice(
+        "Ltd GmbH Inc Group Partners Labs Foods Systems Works Trading Motors United Club Press Air".split()
+    )
     return f"{head} {tail}" if rng.random() < 0.75 else head
 
 
@@ -101,9 +103,11 @@ TEXT: dict[str, Callable[[random.Random], str]] = {
     "email": _email,
     "label": _label,
     "invented": lambda rng: invented(rng).capitalize(),
-    "job": lambda rng: rng.choice("clerk manager analyst engineer designer assistant director driver cook guard".split())
-    if rng.random() < 0.6
-    else invented(rng).capitalize() + "er",
+    "job": lambda rng: (
+        rng.choice("clerk manager analyst engineer designer assistant director driver cook guard".split())
+        if rng.random() < 0.6
+        else invented(rng).capitalize() + "er"
+    ),
     "street": lambda rng: f"{rng.randint(1, 250)} {_last(rng)} {rng.choice(['St', 'Road', 'Ave', 'Lane'])}",
     "phone": lambda rng: "".join(str(rng.randint(0, 9)) for _ in range(rng.choice([7, 9, 10]))),
     "web": lambda rng: f"www.{invented(rng)}.{rng.choice(['com', 'org', 'net'])}",
@@ -115,8 +119,22 @@ def lookup(rng: random.Random, key: str) -> list[str]:
     known = LOOKUPS[key]
     some = rng.sample(known, min(len(known), rng.randint(2, 6)))
     if rng.random() < 0.3:
-        some = [word if rng.random() < 0.5 else rng.choice([invented(rng, 2), rng.choice(dictionary())]) for word in some]
-    if key in {"status", "priority", "level", "type", "color", "method", "reason", "material", "shape", "region", "channel"}:
+        some = [
+            word if rng.random() < 0.5 else rng.choice([invented(rng, 2), rng.choice(dictionary())]) for word in some
+        ]
+    if key in {
+        "status",
+        "priority",
+        "level",
+        "type",
+        "color",
+        "method",
+        "reason",
+        "material",
+        "shape",
+        "region",
+        "channel",
+    }:
         style = rng.random()
         if style < 0.25:
             some = [word.capitalize() for word in some]
