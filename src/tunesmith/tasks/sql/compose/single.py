@@ -417,7 +417,7 @@ def group_aggregate(book: Book, rng: random.Random) -> Query | None:
     if roll < 0.7:
         order, ordered = best_first(value, rng)
         return query(
-            f"SELECT {ref}, {value} FROM {s.sql} GROUP BY {ref}{order}{ordered}",
+            f"SELECT {ref}, {value} FROM {s.sql} GROUP BY {ref}{order}",
             f"{TELL} the {word} {what} of {noun} [for each|per|by|in each] {name}?", f"[{word}|The {word}] {what} [per|by|for each] {name}{ordered}",
             f"{SHOW} the {word} {what} [per|by|for each|for every] {name}", f"For each {name}, [what is|show|give me] the {word} {what} of [the|] {noun}{ordered}?",
             f"{SHOW} {name} [and|with] the {word} {what} of [the|its] {noun}{ordered}",
