@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, NamedTuple, Self, TextIO
@@ -49,6 +49,10 @@ class LedgerSummary:
     def faults(self) -> int:
         """Dropped rows that count towards `data.max_dropped`."""
         return sum(count for reason, count in self.reasons.items() if reason not in NOT_FAULTS)
+
+    def figures(self) -> dict[str, object]:
+        """The same, JSON-serialisable."""
+        return asdict(self) | {"faults": self.faults}
 
     def text(self) -> str:
         """A few lines for a terminal: the totals, then each reason with its first place."""

@@ -54,6 +54,8 @@ class Prepared:
     validation_examples: list[Example]
     ledger: LedgerSummary
     findings: tuple[Finding, ...]
+    thinks: bool
+    """Whether most training answers begin with a thought; the renderer that writes prompts must know."""
     key: str
     """Name of the cache entry: the same key is the same rows."""
 
@@ -100,6 +102,7 @@ def prepare_dataset(
         validation_examples=read_examples(folder, "validation"),
         ledger=LedgerSummary(**manifest["ledger"]),
         findings=tuple(Finding(**finding) for finding in manifest["findings"]),
+        thinks=manifest["thinks"],
         key=key,
     )
 
@@ -112,18 +115,19 @@ def _build(config: RunConfig, task: Task, renderer: Renderer, folder: Path, ledg
     with new_entry(folder, manifest) as draft:
         try:
             with Ledger(draft / "ledger.jsonl") as ledger:
-                findings = _fill(config, task, renderer, draft, ledger)
+                findings, thinks = _fill(config, task, renderer, draft, ledger)
                 summary = ledger.summary()
         finally:
             if ledger_path is not None:  # a stopped run needs it most
                 ledger_path.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(draft / "ledger.jsonl", ledger_path)
         manifest["ledger"] = asdict(summary)
+        manifest["thinks"] = thinks
         manifest["findings"] = [asdict(finding) for finding in findings]
     log.info("%s", summary.text())
 
 
-def _fill(config: RunConfig, task: Task, renderer: Renderer, draft: Path, ledger: Ledger) -> list[Finding]:
+def _fill(config: RunConfig, task: Task, renderer: Renderer, draft: Path, ledger: Ledger) -> tuple[list[Finding], bool]:
     """Fill a cache entry: held-out sets first, because training rows must not appear in them."""
     data = config.data
     findings: list[Finding] = []
@@ -160,7 +164,8 @@ def _fill(config: RunConfig, task: Task, renderer: Renderer, draft: Path, ledger
         ),
     }
     ledger.gate(data.max_dropped)
-    return findings + _remarks(config, renderer, training + validation, rows)
+    thoughtful = sum(_thinks(example) for example in training)
+    return findings + _remarks(config, renderer, rows), 2 * thoughtful > len(training)
 
 
 # --- reading ----------------------------------------------------------------------------------------------------------
@@ -348,9 +353,12 @@ def _render(
     return rows
 
 
-def _remarks(
-    config: RunConfig, renderer: Renderer, examples: list[Example], rows: Mapping[str, list[Tokens]]
-) -> list[Finding]:
+def _thinks(example: Example) -> bool:
+    answer = example.messages[-1]
+    return bool(answer.extra.get("reasoning_content")) or answer.content.lstrip().startswith("<think>")
+
+
+def _remarks(config: RunConfig, renderer: Renderer, rows: Mapping[str, list[Tokens]]) -> list[Finding]:
     findings: list[Finding] = []
     count = len(rows["train"])
     if not count:
@@ -394,7 +402,7 @@ def _key(config: RunConfig, task: Task, renderer: Renderer, cache_dir: Path) -> 
             "task_code": file_digest(Path(module), cache_dir) if module else "",
             "task_files": {str(path): file_digest(path, cache_dir) for path in _files_in(config.task.model_dump())},
             "tokenizer": hashlib.blake2b(renderer.serialised.encode(), digest_size=16).hexdigest(),
-            "template": renderer.tokenizer.chat_template,
+            "template": renderer.template.text,
             "special": [renderer.tokenizer.bos_token, renderer.tokenizer.eos_token, config.model.end_token, DATE],
             "lengths": [data.max_length, data.too_long, data.max_record_bytes],
             "split": [config.seed, data.validation_share, data.max_dropped],

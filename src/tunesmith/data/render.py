@@ -37,6 +37,7 @@ class Renderer:
         end_token: the token that ends an answer; None takes the one the template writes.
         max_length: most tokens an example may have; None does not look.
         too_long: what `render_many` does with a longer one. An answer is never cut.
+        thinks: whether answers begin with a thought (`<think>`), which some templates' prompts depend on.
     """
 
     def __init__(
@@ -46,6 +47,7 @@ class Renderer:
         *,
         max_length: int | None = None,
         too_long: TooLong = "error",
+        thinks: bool = False,
     ) -> None:
         if not getattr(tokenizer, "is_fast", False):
             raise ModelError(
@@ -55,6 +57,7 @@ class Renderer:
             )
         self.tokenizer = tokenizer
         self.template = Template(tokenizer, end_token)
+        self.thinks = thinks
         self.max_length = max_length
         self.too_long = too_long
         # A copy, because the tokenizer's own may be left padding or truncating by whoever used it last; and without
@@ -113,10 +116,26 @@ class Renderer:
         return [result for result in results if result is not None]
 
     def prompt_ids(self, messages: Sequence[Message], tools: Any = None) -> list[int]:
-        """Ids the model is given to answer: those that stand before the answer's labels in a training row."""
-        text = self.template.prompt(messages, tools=tools)
+        """Ids the model is given to answer: those that stand before the answer's labels in a training row.
+
+        Raises:
+            RowRefused: a message holds a control token, or the template refuses the conversation.
+        """
+        text = self.template.prompt(messages, tools=tools, thinks=self.thinks)
         ids: list[int] = self._encoder.encode(text, add_special_tokens=False).ids
         return ids
+
+    @property
+    def end_id(self) -> int:
+        """Id of the token that ends an answer, as the template writes it."""
+        layout = self.template.lay_out([Message("user", "a"), Message("assistant", "b", train=True)])
+        end = self.template.end_of(layout.text, layout.spans[-1])
+        return int(self._encoder.encode(end, add_special_tokens=False).ids[0])
+
+    def decode(self, ids: Sequence[Sequence[int]]) -> list[str]:
+        """The text of each sequence of ids, special tokens included."""
+        texts: list[str] = self._encoder.decode_batch([list(one) for one in ids], skip_special_tokens=False)
+        return texts
 
     def check(self, example: Example) -> Dropped | None:
         """Why an example cannot be asked, or None when it can. Only its prompt is looked at."""

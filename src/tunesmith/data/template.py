@@ -20,6 +20,12 @@ from tunesmith.types import Message
 
 DATE = "26 Jul 2024"
 """What templates that insert today's date are given, so that a row is the same tomorrow. Llama 3's own default."""
+_CLOCK = (
+    "{%- macro strftime_now(format) -%}{{- format|replace('%d', '26')|replace('%m', '07')|replace('%b', 'Jul')"
+    "|replace('%B', 'July')|replace('%Y', '2024')|replace('%y', '24')|replace('%A', 'Friday')|replace('%H', '12')"
+    "|replace('%M', '00')|replace('%S', '00') -}}{%- endmacro -%}"
+)
+"""The same for templates that ask the clock: stands before them and hides it."""
 
 _THINK = re.compile(r"(</?think>)")
 _SLOT = re.compile(r"Qslot(\d+)Zend")
@@ -79,13 +85,19 @@ class Template:
     """
 
     def __init__(self, tokenizer: Any, end_token: str | None = None) -> None:
-        if not tokenizer.chat_template:
+        try:
+            text: str = tokenizer.get_chat_template() or ""
+        except ValueError:
+            text = ""
+        if not text.strip():
             raise DataError(
                 "the tokenizer has no chat template, so a conversation cannot be written as the model expects",
                 place=str(tokenizer.name_or_path),
                 remedy="set model.chat_template to a Jinja file",
             )
+        self.text = text
         self._tokenizer = tokenizer
+        self._template = _CLOCK + text if "strftime_now" in text else text
         self.end_token = end_token
         added = tokenizer.added_tokens_decoder
         special = {token.content for token in added.values() if token.special}
@@ -114,14 +126,14 @@ class Template:
                 tools=tools,
                 tokenize=False,
                 add_generation_prompt=generation,
+                chat_template=self._template,
                 date_string=DATE,
-                strftime_now=_fixed_date,
             )
         except (jinja2.TemplateError, TypeError, ValueError, KeyError, IndexError) as error:
-            roles = ", ".join(str(message["role"]) for message in messages)
-            raise RowRefused(
-                "template refuses", f"{error} (roles: {roles})", place=place, remedy="see the model's chat template"
-            ) from error
+            roles = [str(message["role"]) for message in messages]
+            remedy = _LOST["system"] if "system" in roles else _LOST["user"]
+            detail = f"{error} (roles: {', '.join(roles)})"
+            raise RowRefused("template refuses", detail, place=place, remedy=remedy) from error
         return text
 
     def lay_out(self, messages: Sequence[Message], place: str = "", tools: Any = None) -> Layout:
@@ -154,10 +166,14 @@ class Template:
             layout = layout._replace(spans=self._with_tool_turns(messages, text, layout.spans, place, tools))
         return self._ended(messages, layout, place)
 
-    def prompt(self, messages: Sequence[Message], place: str = "", tools: Any = None) -> str:
-        """The text the model is given when it must answer: exactly what stands before a trained answer."""
+    def prompt(self, messages: Sequence[Message], place: str = "", tools: Any = None, thinks: bool = False) -> str:
+        """The text the model is given when it must answer: exactly what stands before a trained answer.
+
+        With `thinks` it is what stands before an answer that begins with a thought.
+        """
         asked = [Message(message.role, message.content, False, message.extra) for message in messages]
-        layout = self.lay_out([*asked, Message("assistant", "Answer", train=True)], place, tools)
+        answer = "<think>\nThought\n</think>\n\nAnswer" if thinks else "Answer"
+        layout = self.lay_out([*asked, Message("assistant", answer, train=True)], place, tools)
         return layout.text[: layout.spans[-1].start]
 
     # --- shapes -------------------------------------------------------------------------------------------------------
@@ -187,18 +203,21 @@ class Template:
         """How much of the literal before an answer the generation prompt gives; the rest the model writes itself.
 
         A template may write more than its generation prompt: a space, or an empty thought. Blanks are the model's to
-        write (the tokenizer joins them to the answer's first word), and so is all else where the answer has a thought
-        of its own. Without one the extra text counts as given, and `prompt` gives it too.
+        write (tokenizers join a space to the word after it, so a prompt must not end in one), and so is a thought of
+        the answer's own. An empty thought before an answer without one counts as given, and `prompt` gives it too.
         """
         try:
             given = _SLOT.split(self.write(before, place, generation=True, tools=tools))[-1] if before else ""
         except RowRefused:
             given = ""
-        if not given or not piece.startswith(given):
-            return len(piece)
-        rest = piece[len(given) :]
-        thinks = bool(message.extra.get("reasoning_content")) or "<think>" in message.content
-        return len(given) if thinks or not rest.strip() else len(piece)
+        thinks = message.content.lstrip().startswith("<think>") or bool(message.extra.get("reasoning_content"))
+        if given and piece.startswith(given) and (thinks or not piece[len(given) :].strip()):
+            start = len(given)
+        elif thinks and "<think>" in piece:
+            start = piece.rindex("<think>")
+        else:
+            start = len(piece)
+        return len(piece[:start].rstrip(" "))
 
     def _shape_of_answers(self, messages: Sequence[Message], place: str, tools: Any) -> tuple[Shape, list[Slot]]:
         """A shape for one conversation whose other messages the template rewrites: slots in the trained turns only."""
@@ -313,12 +332,6 @@ _LOST = {
     "thought": "train on the last turn only (task.train_turns: last), or set model.chat_template to one that keeps it",
     "user": "set model.chat_template to one that writes every turn",
 }
-
-
-def _fixed_date(pattern: str) -> str:
-    import datetime
-
-    return datetime.date(2024, 7, 26).strftime(pattern)
 
 
 def _as_dict(message: Message) -> dict[str, Any]:

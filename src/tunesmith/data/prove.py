@@ -1,0 +1,174 @@
+"""The label proof: what the loss will see of each row, read off the finished tensors, is its answers and their ends."""
+
+from __future__ import annotations
+
+import re
+import time
+import unicodedata
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tunesmith.data.cache import TokensDataset
+from tunesmith.data.collate import collate_rows
+from tunesmith.data.forest import plant_forest
+from tunesmith.types import IGNORE, Example, Finding, Message, Tokens
+
+if TYPE_CHECKING:
+    from tunesmith.config.schema import RunConfig
+    from tunesmith.data.render import Renderer
+
+_PROMPTS = 256
+"""Rows whose prompt is rendered again as for generation; tokenising every row twice would double the time."""
+_BLANK = re.compile(r"\s+|</?think>")
+
+
+class Proof(NamedTuple):
+    """What was proved."""
+
+    rows: int
+    """Examples looked at: all of them."""
+    labels: int
+    """Label tokens the loss will see."""
+    seconds: float
+    findings: tuple[Finding, ...]
+    """Errors, one per faulty row; empty when every row is right."""
+
+
+class _Seen(NamedTuple):
+    """One example as it stands in the tensors."""
+
+    path: NDArray[np.int64]
+    """The ids its last token may look at, in order: the whole example."""
+    predicted: NDArray[np.int64]
+    """The ids the loss asks for."""
+    follows: bool
+    """Whether each label is the token that comes next in the example."""
+
+
+def prove_labels(dataset: TokensDataset, tokenizer: Any, renderer: Renderer, config: RunConfig) -> Proof:
+    """Check every example through `plant_forest` and `collate_rows` as training will use them.
+
+    For each: the tensors give back its ids; the supervised tokens are its trained turns and one end token after each,
+    and decode to the text of its messages; there is at least one; no two BOS tokens begin it. For a sample of rows, the
+    prompt that generation will use is the row's own beginning.
+
+    Args:
+        dataset: rendered examples with the conversations they were made of.
+        tokenizer: for the padding and BOS ids.
+        renderer: for decoding, and for the prompts.
+        config: `train.batch_size`, `max_tokens` and `share_prefixes` are read.
+    """
+    start = time.perf_counter()
+    findings: list[Finding] = []
+    other_prompts: list[str] = []
+    labels = 0
+    train = config.train
+    pad_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id or 0
+    sampled = set(range(0, len(dataset), max(1, len(dataset) // _PROMPTS)))
+    for first in range(0, len(dataset), train.batch_size):
+        tokens: list[Tokens] = dataset[first : first + train.batch_size]
+        # Ids may repeat; places in the step may not.
+        step = [Tokens(str(at), one.input_ids, one.labels) for at, one in enumerate(tokens)]
+        answers: list[list[int]] = []
+        wanted: list[tuple[Message, str]] = []
+        for at, seen in _walk(step, train.max_tokens, train.share_prefixes, pad_id):
+            example = dataset.example(first + at)
+            labels += len(seen.predicted)
+            fault = _structure(seen, step[at], tokenizer.bos_token_id)
+            turns = [message for message in example.messages if message.train]
+            runs = [] if fault else _runs(seen.predicted)
+            if not fault and len(runs) != len(turns):
+                fault = f"{len(turns)} turns are trained, the labels hold {len(runs)} end tokens"
+            if fault:
+                findings.append(_error(fault, example.place))
+                continue
+            if first + at in sampled and not _prompt_fits(example, tokens[at], renderer):
+                other_prompts.append(example.place)
+            answers += runs
+            wanted += [(turn, example.place) for turn in turns]
+        for text, (turn, place) in zip(renderer.decode(answers), wanted, strict=True):
+            if not _says(text, turn):
+                findings.append(_error(f"the labels say {text[:80]!r}, the answer is {turn.content[:80]!r}", place))
+    if other_prompts:
+        findings.append(_prompts(other_prompts, len(sampled)))
+    return Proof(len(dataset), labels, time.perf_counter() - start, tuple(findings))
+
+
+def _walk(step: Sequence[Tokens], max_tokens: int, share: bool, pad_id: int) -> Iterator[tuple[int, _Seen]]:
+    """Every example of a step as the tensors hold it, by its place in the step."""
+    rows = plant_forest(step, max_tokens, share)
+    batch = {name: tensor.numpy() for name, tensor in collate_rows(rows, pad_id).items()}
+    for at, row in enumerate(rows):
+        ids, position, end = (batch[name][at] for name in ("input_ids", "position_ids", "subtree_end"))
+        labels = batch["labels"][at]
+        size = len(row.input_ids)
+        starts = [0, *(np.flatnonzero(position[1:size] <= position[: size - 1]) + 1).tolist(), size]
+        for name, (start, stop) in zip(row.examples, pairwise(starts), strict=True):
+            path = np.flatnonzero(end[:stop] >= stop - 1)
+            asked = np.flatnonzero(labels[start:stop] != IGNORE) + start
+            follows = bool((asked < stop - 1).all()) and bool((labels[asked] == ids[asked + 1]).all())
+            yield int(name), _Seen(ids[path], labels[asked], follows)
+        if (labels[size:] != IGNORE).any():
+            raise AssertionError("a padded cell has a label")
+
+
+def _structure(seen: _Seen, tokens: Tokens, bos_id: int | None) -> str:
+    if not np.array_equal(seen.path, tokens.input_ids):
+        return "the packed row does not give the example back"
+    if not len(seen.predicted):
+        return "no token is trained"
+    if not seen.follows or not np.array_equal(seen.predicted, tokens.labels[tokens.labels != IGNORE]):
+        return "a label is not the token that follows"
+    if bos_id is not None and len(seen.path) > 1 and seen.path[0] == seen.path[1] == bos_id:
+        return "the row begins with two BOS tokens"
+    return ""
+
+
+def _runs(predicted: NDArray[np.int64]) -> list[list[int]]:
+    """The labels cut after each end token, which is the last of them; the end tokens are left out."""
+    ends = np.flatnonzero(predicted == predicted[-1])
+    return [part.tolist() for part in np.split(np.delete(predicted, ends), ends[:-1] - np.arange(len(ends) - 1))]
+
+
+def _prompt_fits(example: Example, tokens: Tokens, renderer: Renderer) -> bool:
+    """Whether generation will be given what stands before the answer in the row."""
+    if not example.messages[-1].train:
+        return True
+    labelled = tokens.labels != IGNORE
+    last = int(np.flatnonzero(labelled & ~np.roll(labelled, 1))[-1])
+    prompt = renderer.prompt_ids(example.prompt, example.meta.get("tools"))
+    return prompt == tokens.input_ids[:last].tolist()
+
+
+def _prompts(places: list[str], sampled: int) -> Finding:
+    return Finding(
+        "prompt",
+        "error" if len(places) == sampled else "warning",
+        f"in {len(places)} of {sampled} sampled rows, what stands before the answer is not the prompt that the model will "
+        "be given; answers with and without a thought (<think>), or with a shortened prompt, do this",
+        places[0],
+        "let all answers begin with a thought, or none",
+    )
+
+
+def _says(text: str, turn: Message) -> bool:
+    if text.strip() == turn.content.strip():
+        return True
+    if turn.extra.get("tool_calls"):  # their wording is the template's
+        return _bare(turn.content) in _bare(text)
+    return _bare(text) == _bare(str(turn.extra.get("reasoning_content") or "") + turn.content)
+
+
+def _bare(text: str) -> str:
+    """Without blanks and thinking tags, which templates set as they like."""
+    return _BLANK.sub("", unicodedata.normalize("NFKC", text))
+
+
+def _error(message: str, place: str) -> Finding:
+    return Finding(
+        "labels", "error", message, place, "this is a fault of the chat template or of ours: please report it"
+    )
