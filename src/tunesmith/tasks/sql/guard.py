@@ -1,0 +1,304 @@
+"""One untrusted statement on one connection: read-only, one only, with limits on time, rows and bytes."""
+
+from __future__ import annotations
+
+import contextlib
+import selectors
+import sys
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import psycopg
+from psycopg import pq
+from psycopg.adapt import Transformer
+from psycopg.types import datetime as pgtime
+
+from tunesmith.errors import DataError
+from tunesmith.tasks.sql.script import split_statements
+
+FAILURES = (
+    "syntax",
+    "unknown_column",
+    "unknown_table",
+    "unknown_function",
+    "ambiguous",
+    "type",
+    "grouping",
+    "timeout",
+    "write_attempt",
+    "forbidden",
+    "too_large",
+    "empty_answer",
+    "several_statements",
+    "other_error",
+)
+"""Why a query gave no rows to compare."""
+
+MAX_QUERY = 100_000
+"""Characters of a query we send: no person and no sane model writes more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one statement may cost."""
+
+    seconds: float
+    """On the server; the client waits half a second more and then ends the connection."""
+    rows: int
+    bytes: int
+    """Of the result as it travels: text, plus a few bytes per value."""
+
+
+@dataclass(frozen=True, slots=True)
+class SqlError:
+    """Why a statement gave no result."""
+
+    sqlstate: str
+    """PostgreSQL's five characters; empty where we refused the statement ourselves."""
+    message: str
+    failure: str
+    """One of `FAILURES`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What a statement returned."""
+
+    columns: tuple[str, ...] = ()
+    rows: tuple[tuple[Any, ...], ...] = ()
+    error: SqlError | None = None
+    seconds: float = 0.0
+    truncated: bool = False
+    """The result was larger than the limits; `rows` holds its beginning and `error` is `too_large`."""
+
+
+def run_guarded(connection: psycopg.Connection[Any], sql: str, limits: Limits) -> Result:
+    """Run one statement that nobody vouches for, and leave the connection as it was, or closed.
+
+    The extended protocol takes exactly one statement, so nothing can end our transaction and go on; that, and the
+    rights of the connection's role, are the protection. READ ONLY is a second belt. The session is discarded
+    afterwards, so no setting, prepared statement or lock reaches the next query.
+
+    Args:
+        connection: in autocommit mode, logged in as a role without rights to write.
+        sql: the statement, however hostile.
+        limits: of this statement. `statement_timeout` must have been set on the connection to match.
+    """
+    started = time.perf_counter()
+    refused = _refuse(sql)
+    if refused is None:
+        try:
+            connection.execute("BEGIN TRANSACTION READ ONLY")
+            result = _stream(connection, sql, limits, started)
+            if not connection.closed:
+                connection.execute("ROLLBACK")
+                connection.execute("DISCARD ALL")
+        except psycopg.OperationalError as error:
+            connection.close()
+            result = _failed("08006", f"the connection was lost: {_first_line(str(error))}", "other_error")
+    else:
+        result = Result(error=refused)
+    return Result(result.columns, result.rows, result.error, time.perf_counter() - started, result.truncated)
+
+
+def failure_class(sqlstate: str) -> str:
+    """The class of failure that a SQLSTATE stands for."""
+    return _BY_STATE.get(sqlstate) or _BY_CLASS.get(sqlstate[:2], "other_error")
+
+
+_BY_STATE = {
+    "42601": "syntax",
+    "42703": "unknown_column",
+    "42P01": "unknown_table",
+    "3F000": "unknown_table",
+    "42883": "type",
+    "42702": "ambiguous",
+    "42725": "ambiguous",
+    "42P09": "ambiguous",
+    "42803": "grouping",
+    "42P20": "grouping",
+    "42P10": "grouping",
+    "42804": "type",
+    "42846": "type",
+    "42P18": "type",
+    "42809": "type",
+    "42P08": "type",
+    "42P22": "type",
+    "22P02": "type",
+    "22007": "type",
+    "22008": "type",
+    "57014": "timeout",
+    "55P03": "timeout",
+    "25006": "write_attempt",
+    "42501": "forbidden",
+    "53400": "too_large",
+}
+_BY_CLASS = {"53": "too_large", "54": "too_large"}
+
+
+def _refuse(sql: str) -> SqlError | None:
+    """What need not, or must not, reach the server."""
+    if "\0" in sql:  # libpq would send only what stands before it
+        return SqlError("", "the query contains a NUL character", "syntax")
+    if len(sql) > MAX_QUERY:
+        return SqlError("", f"the query has {len(sql):,} characters, more than {MAX_QUERY:,}", "too_large")
+    try:
+        sql.encode()
+    except UnicodeEncodeError:
+        return SqlError("", "the query is not valid Unicode", "syntax")
+    return None
+
+
+class _Abandoned(Exception):
+    """The statement exceeded a limit that only we watch."""
+
+    def __init__(self, sqlstate: str, message: str, failure: str) -> None:
+        super().__init__(message)
+        self.error = SqlError(sqlstate, message, failure)
+
+
+def _stream(connection: psycopg.Connection[Any], sql: str, limits: Limits, started: float) -> Result:
+    pgconn = connection.pgconn
+    pgconn.send_query_params(sql.encode(), None)
+    if pq.version() >= 170000:
+        pgconn.set_chunked_rows_mode(256)
+    else:
+        pgconn.set_single_row_mode()
+    columns: tuple[str, ...] = ()
+    rows: list[tuple[Any, ...]] = []
+    error: SqlError | None = None
+    transformer = Transformer(connection)
+    arrivals = _Arrivals(pgconn, limits, started + limits.seconds + 0.5)
+    try:
+        while (result := arrivals.next()) is not None:
+            status = pq.ExecStatus(result.status)
+            if status in _ROWS:
+                if not columns and result.nfields:
+                    columns = tuple((result.fname(i) or b"").decode() for i in range(result.nfields))
+                if result.ntuples:
+                    transformer.set_pgresult(result)
+                    rows += transformer.load_rows(0, result.ntuples, tuple)
+                if len(rows) > limits.rows:
+                    raise _Abandoned("", f"the result has more than {limits.rows:,} rows", "too_large")
+                if not result.nfields:
+                    error = SqlError("", "the query selects no column", "empty_answer")
+            elif status == pq.ExecStatus.FATAL_ERROR:
+                error = _error_of(result, sql)
+            elif status == pq.ExecStatus.EMPTY_QUERY:
+                error = SqlError("", "there is no statement in the answer", "empty_answer")
+            elif status == pq.ExecStatus.COMMAND_OK:
+                tag = (result.command_status or b"").decode()
+                error = SqlError("", f"{tag} is not a query: it returns no rows", "write_attempt")
+            else:  # COPY ... TO STDOUT; the connection now speaks another protocol
+                raise _Abandoned("", "COPY is not a query", "write_attempt")
+    except _Abandoned as abandoned:
+        _abandon(connection)
+        large = abandoned.error.failure == "too_large"
+        return Result(columns, tuple(rows[: limits.rows]), abandoned.error, truncated=large)
+    return Result(() if error else columns, () if error else tuple(rows), error)
+
+
+_ROWS = (pq.ExecStatus.TUPLES_OK, pq.ExecStatus.SINGLE_TUPLE, pq.ExecStatus.TUPLES_CHUNK)
+
+
+class _Arrivals:
+    """Results as they arrive. Bytes are counted on the socket, because one value alone may have a gigabyte."""
+
+    def __init__(self, pgconn: pq.abc.PGconn, limits: Limits, deadline: float) -> None:
+        self._pgconn, self._limits, self._deadline = pgconn, limits, deadline
+        self._received = 0
+
+    def next(self) -> pq.abc.PGresult | None:
+        while self._pgconn.flush():
+            self._wait(selectors.EVENT_WRITE)
+        while self._pgconn.is_busy():
+            self._wait(selectors.EVENT_READ)
+            self._received += _waiting_bytes(self._pgconn.socket)
+            if self._received > self._limits.bytes:
+                raise _Abandoned("", f"the result has more than {self._limits.bytes:,} bytes", "too_large")
+            self._pgconn.consume_input()
+        return self._pgconn.get_result()
+
+    def _wait(self, event: int) -> None:
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._pgconn.socket, event)
+            if not selector.select(max(0.0, self._deadline - time.perf_counter())):
+                raise _Abandoned("57014", f"no answer after {self._limits.seconds:g} s", "timeout")
+
+
+if sys.platform == "win32":
+
+    def _waiting_bytes(socket: int) -> int:
+        """Windows cannot say what waits on a socket; libpq reads at least this much at a time."""
+        return 8192
+else:
+    import array
+    import fcntl
+    import termios
+
+    def _waiting_bytes(socket: int) -> int:
+        waiting = array.array("i", [0])
+        fcntl.ioctl(socket, termios.FIONREAD, waiting)
+        return int(waiting[0])
+
+
+def _abandon(connection: psycopg.Connection[Any]) -> None:
+    """Cancel on the server and drop the connection: reading a large result to its end would cost what we refuse."""
+    with contextlib.suppress(psycopg.Error):
+        connection.cancel_safe(timeout=2)
+    connection.close()
+
+
+def _error_of(result: pq.abc.PGresult, sql: str) -> SqlError:
+    def said(field: pq.DiagnosticField) -> str:
+        return (result.error_field(field) or b"").decode(errors="replace")
+
+    state = said(pq.DiagnosticField.SQLSTATE)
+    message = said(pq.DiagnosticField.MESSAGE_PRIMARY) or _first_line(result.error_message.decode(errors="replace"))
+    if hint := said(pq.DiagnosticField.MESSAGE_HINT):
+        message += f" ({hint})"
+    failure = failure_class(state)
+    if failure == "syntax" and _is_several(sql):
+        failure = "several_statements"
+    elif state == "42883" and said(pq.DiagnosticField.SOURCE_FUNCTION) == "ParseFuncOrColumn":
+        failure = "unknown_function"
+    return SqlError(state, message, failure)
+
+
+def _is_several(sql: str) -> bool:
+    try:
+        return sum(1 for _ in split_statements(sql)) > 1
+    except DataError:
+        return False
+
+
+def _failed(sqlstate: str, message: str, failure: str) -> Result:
+    return Result(error=SqlError(sqlstate, message, failure))
+
+
+def _first_line(text: str) -> str:
+    return text.strip().splitlines()[0] if text.strip() else "no reason given"
+
+
+def read_any_date(connection: psycopg.Connection[Any]) -> None:
+    """Let dates that Python cannot hold (`infinity`, years BC or past 9999, long intervals) arrive as text."""
+    for name, loader in (
+        ("date", pgtime.DateLoader),
+        ("timestamp", pgtime.TimestampLoader),
+        ("timestamptz", pgtime.TimestamptzLoader),
+        ("interval", pgtime.IntervalLoader),
+        ("time", pgtime.TimeLoader),
+        ("timetz", pgtime.TimetzLoader),
+    ):
+        connection.adapters.register_loader(name, _tolerant(loader))
+
+
+def _tolerant(loader: type[Any]) -> type[Any]:
+    def load(self: Any, data: Any) -> Any:
+        try:
+            return loader.load(self, data)
+        except (psycopg.DataError, OverflowError):
+            return bytes(data).decode()
+
+    return type(f"Tolerant{loader.__name__}", (loader,), {"load": load})
