@@ -72,20 +72,26 @@ def load_config(path: Path, overrides: Sequence[str] = (), environ: Mapping[str,
             tree = merge(tree, over)
     _refuse_newer(tree)
     tree, problems = expand(tree, environ)
-    config, refused = _validate(tree)
     spoken_for = {problem.key for problem in problems}
+    config, refused = examine(tree, environ)
     problems += [problem for problem in refused if problem.key not in spoken_for]
-    if config is not None:
-        problems += _misread(config, tree)
-        problems += _not_local(config, tree)
-        config = _rebased(config, (), tree, environ)
-        problems += _output_over_data(config, tree)
     if len(problems) == 1:
         raise problems[0].error()
     if problems or config is None:
         raise SettingsError(problems, path)
     origins = {dotted(key): _label(key, tree) for key, _ in leaves(config)}
     return Loaded(config, origins, tuple(_notes(config, tree)))
+
+
+def examine(tree: Node, environ: Mapping[str, str]) -> tuple[RunConfig | None, list[Problem]]:
+    """The config that a tree makes, with absolute paths, and everything that is wrong with it."""
+    config, problems = _validate(tree)
+    if config is None:
+        return None, problems
+    problems += [*_misread(config, tree), *_not_local(config, tree)]
+    config = _rebased(config, (), tree, environ)
+    problems += _output_over_data(config, tree)
+    return config, problems
 
 
 def _refuse_newer(tree: Node) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import yaml
@@ -38,6 +38,44 @@ def write_value(value: Any) -> str:
 def write_yaml(value: Any) -> str:
     """A mapping in YAML, one setting a line, such that our reader gives it back."""
     return _dump(value, flow=False)
+
+
+class Variable(str):
+    """`${NAME}`, written so that it is expanded; any other text is written so that it is not."""
+
+
+def nested(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Dotted keys as a tree."""
+    tree: dict[str, Any] = {}
+    for key, value in settings.items():
+        *sections, last = key.split(".")
+        place = tree
+        for section in sections:
+            place = place.setdefault(section, {})
+        place[last] = value
+    return tree
+
+
+def commented_lines(settings: Mapping[str, Any], comments: Mapping[str, str]) -> Iterator[str]:
+    """The lines of a recipe with the given dotted settings, and beside them the comments that say something new."""
+
+    def below(section: Mapping[str, Any], prefix: str, indent: str) -> Iterator[str]:
+        for name, value in section.items():
+            if isinstance(value, dict) and value:
+                yield f"{indent}{name}:"
+                yield from below(value, f"{prefix}{name}.", indent + "  ")
+            else:
+                text = str(value) if isinstance(value, Variable) else write_value(value)
+                comment = comments.get(prefix + name, prefix + name)
+                yield f"{indent}{name}: {text}" + (f"  # {one_line(comment)}" if comment != prefix + name else "")
+
+    yield from below(nested(settings), "", "")
+
+
+def one_line(text: str) -> str:
+    """The text as a comment: short, on one line, with nothing that a YAML file may not hold."""
+    line = " ".join("".join(char if char.isprintable() else " " for char in text).split())
+    return line if len(line) <= 200 else line[:197] + "..."
 
 
 class _Dumper(yaml.SafeDumper):
