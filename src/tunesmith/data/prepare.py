@@ -348,7 +348,7 @@ def _render(
                 result.note,
             )
             rows.append(result.tokens)
-            kept.append(example)
+            kept.append(result.example)
     write_tokens(draft, into, rows, kept)
     return rows
 

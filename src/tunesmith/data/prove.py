@@ -141,15 +141,15 @@ def _prompt_fits(example: Example, tokens: Tokens, renderer: Renderer) -> bool:
     labelled = tokens.labels != IGNORE
     last = int(np.flatnonzero(labelled & ~np.roll(labelled, 1))[-1])
     prompt = renderer.prompt_ids(example.prompt, example.meta.get("tools"))
-    return prompt == tokens.input_ids[:last].tolist()
+    return bool(prompt == tokens.input_ids[:last].tolist())
 
 
 def _prompts(places: list[str], sampled: int) -> Finding:
     return Finding(
         "prompt",
         "error" if len(places) == sampled else "warning",
-        f"in {len(places)} of {sampled} sampled rows, what stands before the answer is not the prompt that the model will "
-        "be given; answers with and without a thought (<think>), or with a shortened prompt, do this",
+        f"in {len(places)} of {sampled} sampled rows, what stands before the answer is not the prompt the model will "
+        "be given; answers with and without a thought (<think>) do this",
         places[0],
         "let all answers begin with a thought, or none",
     )

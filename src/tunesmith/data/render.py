@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -21,6 +22,8 @@ class Rendered(NamedTuple):
     """An example that fits."""
 
     tokens: Tokens
+    example: Example
+    """As it was rendered: the one given, unless its prompt was shortened."""
     note: str = ""
     """What was changed to make it fit; empty when nothing was."""
 
@@ -185,7 +188,7 @@ class Renderer:
     def _fit(self, example: Example, layout: Layout, encoding: Encoding) -> Rendered | Dropped:
         length = len(encoding.ids)
         if self.max_length is None or length <= self.max_length:
-            return Rendered(self._tokens(example, layout, encoding))
+            return Rendered(self._tokens(example, layout, encoding), example)
         detail = f"{length:,} tokens; data.max_length is {self.max_length:,}"
         if self.too_long == "error":
             raise DataError(
@@ -227,7 +230,7 @@ class Renderer:
             again = self._encoder.encode(shorter.text, add_special_tokens=False)
             if len(again.ids) <= limit:
                 note = f"{cut} tokens cut off the start of turn {index + 1}"
-                return Rendered(self._tokens(example, shorter, again), note)
+                return Rendered(self._tokens(example, shorter, again), replace(example, messages=tuple(messages)), note)
             cut += len(again.ids) - limit
         return None
 
