@@ -23,15 +23,23 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-data_app = typer.Typer(help="Make a data set, look at its mask, count its tokens.", no_args_is_help=True, rich_markup_mode=None)
+data_app = typer.Typer(
+    help="Make a data set, look at its mask, count its tokens.", no_args_is_help=True, rich_markup_mode=None
+)
 app.add_typer(data_app, name="data")
 
 Recipe = Annotated[Path, typer.Argument(help="A recipe: a YAML file of settings.", show_default=False)]
 RunFolder = Annotated[Path, typer.Argument(help="The folder of a run, for example runs/sql-demo.", show_default=False)]
 Overrides = Annotated[
-    list[str] | None, typer.Argument(help="Settings to change, as section.key=value.", show_default=False, metavar="[section.key=value]...")
+    list[str] | None,
+    typer.Argument(
+        help="Settings to change, as section.key=value.", show_default=False, metavar="[section.key=value]..."
+    ),
 ]
-Sets = Annotated[list[str] | None, typer.Option("--set", "--override", help="A setting to change, as section.key=value; may be repeated.")]
+Sets = Annotated[
+    list[str] | None,
+    typer.Option("--set", "--override", help="A setting to change, as section.key=value; may be repeated."),
+]
 Name = Annotated[str | None, typer.Option("--experiment-name", help="Name of the run.")]
 MaxSteps = Annotated[int | None, typer.Option(help="Optimizer steps.")]
 LearningRate = Annotated[float | None, typer.Option(help="Peak learning rate.")]
@@ -101,7 +109,9 @@ def run(
     as_json: AsJson = False,
 ) -> None:
     """Everything, in order: data, training, grading, exports, report. Again continues; a finished run shows its result."""
-    loaded = _load(recipe, overrides, sets, experiment_name, max_steps, learning_rate, output_dir, quick_test, debug, no_save)
+    loaded = _load(
+        recipe, overrides, sets, experiment_name, max_steps, learning_rate, output_dir, quick_test, debug, no_save
+    )
     if show_config:
         _show(loaded, as_json)
         return
@@ -129,7 +139,9 @@ def train(
     as_json: AsJson = False,
 ) -> None:
     """Data and training only; `evaluate`, `export` and `report` take the run from there."""
-    loaded = _load(recipe, overrides, sets, experiment_name, max_steps, learning_rate, output_dir, quick_test, debug, False)
+    loaded = _load(
+        recipe, overrides, sets, experiment_name, max_steps, learning_rate, output_dir, quick_test, debug, False
+    )
     if show_config:
         _show(loaded, as_json)
         return
@@ -141,7 +153,9 @@ def train(
 
 
 @app.command()
-def prepare(recipe: Recipe, overrides: Overrides = None, sets: Sets = None, debug: Debug = False, as_json: AsJson = False) -> None:
+def prepare(
+    recipe: Recipe, overrides: Overrides = None, sets: Sets = None, debug: Debug = False, as_json: AsJson = False
+) -> None:
     """Build and prepare the data, with every label proved; what a run would train on."""
     from tunesmith import pipeline
 
@@ -179,7 +193,9 @@ def report(run: RunFolder) -> None:
     from tunesmith.rundir import RunDir
 
     if not RunDir(run).config.exists():
-        raise ConfigError("there is no run here", place=str(run), remedy="give the folder of a run, for example runs/sql-demo")
+        raise ConfigError(
+            "there is no run here", place=str(run), remedy="give the folder of a run, for example runs/sql-demo"
+        )
     print(write_report(RunDir(run)))
 
 
@@ -192,7 +208,11 @@ def resume(run: RunFolder, debug: Debug = False, as_json: AsJson = False) -> Non
 
     saved = RunDir(run).config
     if not saved.exists():
-        raise ConfigError("there is no run to resume here", place=str(run), remedy="give the folder of a run, for example runs/sql-demo")
+        raise ConfigError(
+            "there is no run to resume here",
+            place=str(run),
+            remedy="give the folder of a run, for example runs/sql-demo",
+        )
     with _announcing(debug, as_json) as announce:
         summary = pipeline.run(load_config(saved), resume=True, announce=announce)
     _print_summary(summary, run, as_json)
@@ -209,8 +229,12 @@ def show(recipe: Recipe, overrides: Overrides = None, sets: Sets = None, as_json
 
 @app.command()
 def adopt(
-    old: Annotated[Path, typer.Argument(help="A config of Axolotl, LLaMA-Factory, TRL or another tool.", show_default=False)],
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="Where to write the recipe; without it, it is printed.")] = None,
+    old: Annotated[
+        Path, typer.Argument(help="A config of Axolotl, LLaMA-Factory, TRL or another tool.", show_default=False)
+    ],
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Where to write the recipe; without it, it is printed.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Turn another tool's config into a recipe, and say what could not be carried over and why."""
@@ -218,7 +242,12 @@ def adopt(
 
     adopted = convert(old)
     if as_json:
-        _print_json({"recipe": adopted.recipe, "left": [{"key": i.key, "value": i.value, "reason": i.reason} for i in adopted.left]})
+        _print_json(
+            {
+                "recipe": adopted.recipe,
+                "left": [{"key": i.key, "value": i.value, "reason": i.reason} for i in adopted.left],
+            }
+        )
         return
     if out is None:
         print(adopted.recipe, end="")
@@ -247,13 +276,24 @@ def data_build(
 
     config = _load(recipe, overrides, sets).config
     if not isinstance(config.task, SqlTask):
-        raise ConfigError(f"the {config.task.name} task builds no data", place="task.name", remedy="use a recipe with `task: {name: sql}`")
+        raise ConfigError(
+            f"the {config.task.name} task builds no data",
+            place="task.name",
+            remedy="use a recipe with `task: {name: sql}`",
+        )
     task = config.task if config.task.build else config.task.model_copy(update={"build": SqlBuild()})
     with open_server(task) as server, _announcing(False, as_json) as announce:
         built = build_dataset(server, task, out, config.seed)
         announce("build", ", ".join(f"{count:,} in {built.files[name]}" for name, count in built.counts.items()))
     if as_json:
-        _print_json({"files": {n: str(p) for n, p in built.files.items()}, "counts": built.counts, "kinds": built.kinds, "left_out": built.rejected})
+        _print_json(
+            {
+                "files": {n: str(p) for n, p in built.files.items()},
+                "counts": built.counts,
+                "kinds": built.kinds,
+                "left_out": built.rejected,
+            }
+        )
 
 
 @data_app.command("show")

@@ -63,7 +63,9 @@ class Bench:
             self.tracker.summary(stages={name: round(took, 1) for name, took in self.seconds.items()})
 
 
-def run(loaded: Loaded, *, resume: bool = False, fresh: bool = False, announce: Announce = _silent) -> Mapping[str, Any]:
+def run(
+    loaded: Loaded, *, resume: bool = False, fresh: bool = False, announce: Announce = _silent
+) -> Mapping[str, Any]:
     """The whole life of a specialist: data, training, grading, exports, report. Returns what `run.json` holds.
 
     Args:
@@ -115,7 +117,9 @@ def open_run(
             yield None
             return
     elif resume:
-        raise ConfigError(f"there is no run to resume in {run.root}", place="--resume", remedy="start it without --resume")
+        raise ConfigError(
+            f"there is no run to resume in {run.root}", place="--resume", remedy="start it without --resume"
+        )
     run.root.mkdir(parents=True, exist_ok=True)
     run.config.write_text(dump_config(config), encoding="utf-8")
     run.origins.write_text(json.dumps(dict(loaded.origins), indent=1), encoding="utf-8")
@@ -266,7 +270,9 @@ def finish(bench: Bench) -> None:
 # --- verbs that do a part of it ---------------------------------------------------------------------------------------
 
 
-def train_only(loaded: Loaded, *, resume: bool = False, fresh: bool = False, announce: Announce = _silent) -> Mapping[str, Any]:
+def train_only(
+    loaded: Loaded, *, resume: bool = False, fresh: bool = False, announce: Announce = _silent
+) -> Mapping[str, Any]:
     """Data and training, no grading and no export but the adapter."""
     with open_run(loaded, resume=resume, fresh=fresh, announce=announce) as bench:
         if bench is not None:
@@ -283,7 +289,9 @@ def prepare_only(loaded: Loaded, *, announce: Announce = _silent) -> Prepared:
     """Build and prepare the data of a recipe, with every label proved."""
     with open_run(loaded, announce=announce) as bench:
         if bench is None:
-            raise ConfigError("this run is complete", place=str(run_dir(loaded.config).root), remedy="give another name")
+            raise ConfigError(
+                "this run is complete", place=str(run_dir(loaded.config).root), remedy="give another name"
+            )
         prepared, _, _ = prepare(bench)
         return prepared
 
@@ -295,7 +303,9 @@ def evaluate_run(root: Path, *, announce: Announce = _silent) -> Mapping[str, An
             path.unlink()
         prepared, tokenizer, renderer = prepare(bench)
         if not prepared.tests:
-            raise ConfigError("the recipe has no test set", place="data.test", remedy="add one: data.test: {mine: questions.jsonl}")
+            raise ConfigError(
+                "the recipe has no test set", place="data.test", remedy="add one: data.test: {mine: questions.jsonl}"
+            )
         model = _load_base(bench, tokenizer)
         if bench.config.evaluate.base:
             grade(bench, "base", model, tokenizer, renderer, prepared)
@@ -326,7 +336,9 @@ def reopen(root: Path, announce: Announce = _silent) -> Iterator[Bench]:
     run = RunDir(root)
     if not run.config.exists() or not run.adapter.exists():
         raise ConfigError(
-            "there is no trained run here", place=str(root), remedy="give the folder of a run, for example runs/sql-demo"
+            "there is no trained run here",
+            place=str(root),
+            remedy="give the folder of a run, for example runs/sql-demo",
         )
     config = load_config(run.config, environ={}).config
     config = config.model_copy(update={"output_dir": root.resolve().parent, "name": root.resolve().name})
@@ -377,13 +389,17 @@ def _require(findings: tuple[Finding, ...]) -> None:
     errors = [f for f in findings if f.level == "error"]
     if errors:
         first = errors[0]
-        raise CheckFailed(f"{len(errors)} rows have wrong labels; the first: {first.message}", place=first.place, remedy=first.remedy)
+        raise CheckFailed(
+            f"{len(errors)} rows have wrong labels; the first: {first.message}", place=first.place, remedy=first.remedy
+        )
 
 
 def _write_mask(run: RunDir, prepared: Prepared, tokenizer: Any) -> None:
     from tunesmith.data.show import mask
 
-    run.mask.write_text(json.dumps([mask(prepared.train[i], tokenizer) for i in range(min(3, len(prepared.train)))]), encoding="utf-8")
+    run.mask.write_text(
+        json.dumps([mask(prepared.train[i], tokenizer) for i in range(min(3, len(prepared.train)))]), encoding="utf-8"
+    )
 
 
 def _data_figures(prepared: Prepared) -> dict[str, Any]:

@@ -1,0 +1,210 @@
+"""Tokenizer and base model, from the Hub, a folder, or the small base that ships with the package."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tunesmith.config.schema import Model
+from tunesmith.errors import ModelError
+
+if TYPE_CHECKING:
+    import torch
+
+log = logging.getLogger(__name__)
+
+DEMO = Path(__file__).resolve().parents[1] / "demo_base"
+"""The folder of the small base model, `model.name: demo`."""
+
+
+@dataclass(frozen=True, slots=True)
+class ParameterCount:
+    """Weights of a model, those packed in 4 bits counted one by one."""
+
+    total: int
+    trainable: int
+
+    @property
+    def share(self) -> float:
+        """Trainable over total, 0 to 1."""
+        return self.trainable / self.total if self.total else 0.0
+
+
+def model_path(config: Model) -> str:
+    """What `from_pretrained` is given: a folder or a Hub name."""
+    return str(DEMO) if config.name == "demo" else config.name
+
+
+def load_tokenizer(config: Model) -> Any:
+    """The tokenizer, with a chat template and with a padding token that is not its end token.
+
+    Raises:
+        ModelError: there is none, it has no chat template, or it has no token that could pad.
+    """
+    from transformers import AutoTokenizer
+
+    path = model_path(config)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(path, revision=config.revision)
+    except Exception as error:
+        raise _not_loaded("tokenizer", config, error) from error
+    if config.chat_template is not None:
+        tokenizer.chat_template = config.chat_template.read_text(encoding="utf-8")
+    if not tokenizer.chat_template:
+        raise ModelError(
+            "the tokenizer has no chat template, so there is no telling how a conversation is written",
+            place=config.name,
+            remedy="give one with model.chat_template: template.jinja, or use the model's instruct version",
+        )
+    _set_padding(tokenizer, config)
+    return tokenizer
+
+
+def _set_padding(tokenizer: Any, config: Model) -> None:
+    """Padding with the end token would hide it from the loss in other tools, and the model would never learn to stop."""
+    ends = {tokenizer.eos_token_id}
+    if config.end_token:
+        ends.add(tokenizer.convert_tokens_to_ids(config.end_token))
+    if tokenizer.pad_token_id is not None and tokenizer.pad_token_id not in ends:
+        return
+    vocabulary = tokenizer.get_vocab()
+    known = (
+        "<pad>",
+        "<|pad|>",
+        "<|finetune_right_pad_id|>",
+        "<|reserved_special_token_0|>",
+        "[PAD]",
+        tokenizer.unk_token,
+    )
+    for candidate in known:
+        if candidate and candidate in vocabulary and vocabulary[candidate] not in ends:
+            tokenizer.pad_token = candidate
+            log.info("padding with %s, because the tokenizer has no padding token apart from its end token", candidate)
+            return
+    raise ModelError(
+        "the tokenizer has no token to pad with other than its end token",
+        place=config.name,
+        remedy="add a padding token to the tokenizer's special tokens",
+    )
+
+
+def load_model(config: Model, precision: str = "auto", device: str | None = None) -> Any:
+    """The base model, in evaluation mode, on the first GPU or the CPU.
+
+    Args:
+        config: name, revision, dtype, quantisation.
+        precision: `train.precision`, which decides the compute type of 4-bit weights where that says `auto`.
+        device: where to put it; None takes `device_map`, else the first GPU, else the CPU.
+
+    Raises:
+        ModelError: it cannot be found, read or understood.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    where = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    options: dict[str, Any] = {"dtype": _dtype(config, where), "use_safetensors": True, "revision": config.revision}
+    if config.attn_implementation:
+        options["attn_implementation"] = config.attn_implementation
+    if config.quantization is not None:
+        options["quantization_config"] = _quantization(config, precision)
+        options["device_map"] = config.device_map or {"": where}
+    elif config.device_map:
+        options["device_map"] = config.device_map
+    try:
+        model = AutoModelForCausalLM.from_pretrained(model_path(config), **options)
+    except torch.OutOfMemoryError as error:
+        raise ModelError(
+            f"the model does not fit: {error}",
+            place=config.name,
+            remedy="quantise it (model.quantization: {bits: 4}), or use a smaller model or a larger GPU",
+        ) from error
+    except Exception as error:
+        raise _not_loaded("model", config, error) from error
+    if "device_map" not in options:
+        model.to(where)
+    model.eval()
+    return model
+
+
+def compute_dtype(precision: str) -> torch.dtype:
+    """The type that matrix products are computed in under a precision."""
+    import torch
+
+    named = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+    if precision in named:
+        return named[precision]
+    return torch.bfloat16 if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else torch.float32
+
+
+def count_parameters(model: Any) -> ParameterCount:
+    """All weights and those that are trained.
+
+    Weights packed in 4 bits lie two to a byte; the count that a library prints for such a model is about half of the
+    truth, and the trainable share about double.
+    """
+    total = trainable = 0
+    for parameter in model.parameters():
+        state = getattr(parameter, "quant_state", None)
+        count = parameter.numel() if state is None else int(state.shape.numel())
+        total += count
+        trainable += count if parameter.requires_grad else 0
+    return ParameterCount(total, trainable)
+
+
+def prepare_for_training(model: Any, gradient_checkpointing: bool, quantized: bool) -> Any:
+    """Freeze a quantised base with its norms in float32, and let gradients through recomputed blocks."""
+    if quantized:
+        from peft import prepare_model_for_kbit_training
+
+        model = prepare_model_for_kbit_training(
+            model,
+            use_gradient_checkpointing=gradient_checkpointing,
+            gradient_checkpointing_kwargs={"use_reentrant": False},
+        )
+    elif gradient_checkpointing:
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        model.enable_input_require_grads()
+    return model
+
+
+def _dtype(config: Model, where: str) -> Any:
+    import torch
+
+    if config.dtype != "auto":
+        return getattr(torch, config.dtype)
+    # On a CPU a 16-bit base would be multiplied in 16 bits, slowly on most; training in float32 is what is expected.
+    return torch.float32 if where == "cpu" else "auto"
+
+
+def _quantization(config: Model, precision: str) -> Any:
+    import torch
+    from transformers import BitsAndBytesConfig
+
+    wanted = config.quantization
+    assert wanted is not None
+    if wanted.bits == 8:
+        return BitsAndBytesConfig(load_in_8bit=True)
+    named = wanted.bnb_4bit_compute_dtype
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type=wanted.bnb_4bit_quant_type,
+        bnb_4bit_use_double_quant=wanted.bnb_4bit_use_double_quant,
+        bnb_4bit_compute_dtype=compute_dtype(precision) if named == "auto" else getattr(torch, named),
+    )
+
+
+def _not_loaded(what: str, config: Model, error: Exception) -> ModelError:
+    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    folder = Path(config.name)
+    if config.name == "demo":
+        remedy = "reinstall tunesmith: the base model that ships with it is incomplete"
+    elif folder.exists():
+        remedy = "the folder must hold config.json, tokenizer.json and model.safetensors, whole"
+    elif "/" in config.name and not config.name.startswith((".", "/")):
+        remedy = "check the name on the Hub, your connection and, for a gated model, HF_TOKEN"
+    else:
+        remedy = "give a Hub name (owner/name) or a folder that exists"
+    return ModelError(f"the {what} cannot be loaded: {reason}", place=f"model.name={config.name}", remedy=remedy)
