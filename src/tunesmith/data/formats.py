@@ -154,7 +154,7 @@ def _message(turn: Any, number: int, place: str) -> Message:
         content = ""
     if not isinstance(content, str):
         kind = "missing" if content is None else f"{type(content).__name__} {str(content)[:40]!r}"
-        raise RowRefused("content is not a text", f"turn {number}: the content is {kind}", place=place)
+        raise RowRefused("content is not a text", f"in turn {number} the content is {kind}", place=place)
     if name == "function_call":
         extra["tool_calls"], content = [_tool_call(content, number, place)], ""
     return Message(role, content, _is_trained(turn, role), extra)

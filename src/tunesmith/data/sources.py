@@ -13,9 +13,10 @@ import json
 import re
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 from tunesmith.config.schema import Source
 from tunesmith.data.ledger import Dropped
@@ -24,7 +25,9 @@ from tunesmith.types import Record
 
 CHUNK = 1 << 20
 SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet")
+_ARCHIVES = (b"PK\x03\x04", b"\x28\xb5\x2f\xfd", b"BZh9", b"\xfd7zX")
 _FUNCTION = re.compile(r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")
+_GAP = re.compile(r"[\s,]*")
 _REMEDIES = {
     errno.ENOENT: "check the path; relative paths are resolved against the recipe",
     errno.EACCES: "give yourself permission to read it",
@@ -114,20 +117,20 @@ def _unreadable(path: str, error: OSError) -> DataError:
 # --- bytes ------------------------------------------------------------------------------------------------------------
 
 
-def _open(file: Path) -> BinaryIO:
-    """The file's bytes as UTF-8 whatever its name says: gzip is unpacked, UTF-16 recoded, a BOM taken off."""
-    raw: BinaryIO = file.open("rb")
-    if raw.read(2) == b"\x1f\x8b":
-        raw.seek(0)
-        raw = gzip.GzipFile(fileobj=raw)  # type: ignore[assignment]
-    else:
-        raw.seek(0)
-    head = _head(raw, 4)
-    if head[:4] in (b"PK\x03\x04", b"\x28\xb5\x2f\xfd", b"BZh9", b"\xfd7zX"):
-        raise DataError("this is an archive, not a data file", place=str(file), remedy="unpack it first")
-    if head[:4] == b"PAR1":
-        raise DataError("this is a Parquet file under another name", place=str(file), remedy="rename it to .parquet")
-    return raw
+@contextmanager
+def _open(file: Path) -> Iterator[BinaryIO]:
+    """The file's bytes, unpacked when they are gzip whatever its name says."""
+    with file.open("rb") as raw:
+        head = _head(raw, 4)
+        if head.startswith(b"\x1f\x8b"):
+            with gzip.GzipFile(fileobj=raw) as unpacked:
+                yield cast(BinaryIO, unpacked)
+            return
+        if head in _ARCHIVES:
+            raise DataError("this is an archive, not a data file", place=str(file), remedy="unpack it first")
+        if head == b"PAR1":
+            raise DataError("this is Parquet under another name", place=str(file), remedy="rename it to .parquet")
+        yield raw
 
 
 def _head(raw: BinaryIO, size: int) -> bytes:
@@ -251,50 +254,42 @@ def _hint(text: str, error: json.JSONDecodeError) -> str:
 def _json_values(chunks: Iterator[bytes], path: str, limit: int) -> Iterator[Record | Dropped]:
     """The objects of an array or a run of objects, holding no more than one of them and a chunk."""
     decoder = codecs.getincrementaldecoder("utf-8")()
-    text, line, in_array, ended = "", 1, False, False
+    text, at, line, in_array, ended = "", 0, 1, False, False
 
     def more() -> None:
-        nonlocal text, ended
+        nonlocal text, at, ended
         chunk = next(chunks, None)
         try:
-            text += decoder.decode(chunk or b"", final=chunk is None)
+            text, at = text[at:] + decoder.decode(chunk or b"", final=chunk is None), 0
         except UnicodeDecodeError as error:
             raise DataError("invalid UTF-8", place=f"{path}:{line}", remedy="save the file as UTF-8") from error
         ended = chunk is None
 
-    def advance(count: int) -> None:
-        nonlocal text, line
-        line += text.count("\n", 0, count)
-        text = text[count:]
-
     while True:
-        gap = re.match(r"[\s,]*", text)
-        advance(gap.end() if gap else 0)
-        if not text:
+        gap = _GAP.match(text, at)
+        stop = gap.end() if gap else at
+        line, at = line + text.count("\n", at, stop), stop
+        if at == len(text):
             if ended:
                 break
             more()
             continue
-        if text[0] == "[" and not in_array:
-            in_array = True
-            advance(1)
-            continue
-        if text[0] == "]" and in_array:
-            in_array = False
-            advance(1)
+        if text[at] == ("]" if in_array else "["):
+            in_array = not in_array
+            at += 1
             continue
         place = f"{path}:{line}"
         try:
-            fields, stop = _DECODER.raw_decode(text)
+            fields, stop = _DECODER.raw_decode(text, at)
         except RecursionError as error:
             raise DataError("nested too deeply to read", place=place, remedy="flatten the record") from error
         except ValueError as error:
-            if not ended and len(text) <= limit:
+            if not ended and len(text) - at <= limit:
                 more()
                 continue
-            if len(text) > limit:
+            if not ended:
                 raise DataError(
-                    f"a record in this array is larger than data.max_record_bytes ({limit:,}) or broken",
+                    f"a record of this document is broken, or larger than data.max_record_bytes ({limit:,})",
                     place=place,
                     remedy="write the file as JSON lines, so that the others can be read",
                 ) from error
@@ -302,11 +297,11 @@ def _json_values(chunks: Iterator[bytes], path: str, limit: int) -> Iterator[Rec
             raise DataError(
                 f"broken JSON: {reason}", place=place, remedy="repair it, or write the file as JSON lines"
             ) from error
-        if not ended and stop == len(text) and text[-1] not in "}]":
+        if not ended and stop == len(text):
             more()  # a number may go on in the next chunk
             continue
         yield _record(fields, path, line)
-        advance(stop)
+        line, at = line + text.count("\n", at, stop), stop
     if in_array:
         raise DataError("the array is not closed: the file is cut off", place=f"{path}:{line}", remedy="copy it again")
 
