@@ -362,22 +362,22 @@ pipeline_tag: text-generation
 # Tunesmith demo base
 
 A {parameters:,}-parameter Mistral-architecture model, pretrained from nothing in {minutes:.0f} minutes on two CPU cores
-by `scripts/train_demo_base.py`. It exists so that Tunesmith's demo runs offline and on a laptop: three minutes of LoRA on
-one database make it a specialist of that database. It is not a general assistant.
+by `scripts/train_demo_base.py`. It exists so that Tunesmith's demo runs offline and on a laptop: three minutes of LoRA
+on one database make it a specialist of that database. It is not a general assistant.
 
 ## What it read
 
 {tokens:.0f} million tokens in {steps:,} steps, all made up by the script: random database schemas, questions with their
 PostgreSQL composed by `tunesmith.tasks.sql.compose`, and a tenth of word problems and short conversations in English
-and Vietnamese. Nothing is scraped, and no table, question or query of the example databases in `recipes/` is in it (a test
-compares them).
+and Vietnamese. Nothing is scraped, and no table, question or query of the example databases in `recipes/` is in it (a
+test compares them with a sample of what the script makes).
 
 ## What it can do before tuning
 
-On random schemas that training never drew ({answers:.0f} questions, every token predicted from the right ones
-before it): loss {loss:.3f} per answer token, {token_accuracy:.3f} of tokens and {whole_answer:.3f} of whole answers right. Written
-greedily, {greedy_exact:.3f} of 150 other queries are right to the letter. The questions come from the same composer as
-the training questions: people's own wording is harder.
+On random schemas that training never drew ({answers:.0f} questions, every token predicted from the right ones before
+it): loss {loss:.3f} per answer token, {token_accuracy:.3f} of tokens and {whole_answer:.3f} of whole answers right.
+Written greedily, {greedy_exact:.3f} of 150 other queries are right to the letter. The questions come from the same
+composer as the training questions: people's own wording is harder.
 
 | kind of question | whole answers right | questions |
 |---|---|---|
@@ -389,8 +389,8 @@ the training questions: people's own wording is harder.
 
 ## Prompt
 
-`<s>[INST] {{system}}\\n\\n{{user}} [/INST] {{assistant}}</s>`; for SQL the system message is `Write one PostgreSQL query.`,
-an empty line and the schema as `tunesmith.tasks.sql.schema.render_schema` writes it.
+`<s>[INST] {{system}}\\n\\n{{user}} [/INST] {{assistant}}</s>`; for SQL the system message is
+`Write one PostgreSQL query.`, an empty line and the schema as `tunesmith.tasks.sql.schema.render_schema` writes it.
 """
 
 
