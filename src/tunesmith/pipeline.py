@@ -219,7 +219,7 @@ def grade(
         for name, examples in prepared.tests.items():
             path = bench.run.scores(which, name)
             if path.exists():
-                done[name] = read_scores(path, bench.config)
+                done[name] = read_scores(path, bench.config.evaluate.confidence)
                 continue
             done[name] = evaluate(model, tokenizer, renderer.prompt_ids, examples, bench.task, bench.config)
             write_scores(path, done[name])
@@ -234,11 +234,11 @@ def compare(bench: Bench, prepared: Prepared) -> None:
     from tunesmith.evaluate import compare as paired
     from tunesmith.evaluate import read_scores
 
-    found = {}
+    found, level = {}, bench.config.evaluate.confidence
     for name in prepared.tests:
         before, after = bench.run.scores("base", name), bench.run.scores("tuned", name)
         if before.exists() and after.exists():
-            found[name] = asdict(paired(read_scores(before, bench.config), read_scores(after, bench.config)))
+            found[name] = asdict(paired(read_scores(before, level), read_scores(after, level)))
     bench.tracker.summary(paired=found)
 
 
@@ -414,7 +414,7 @@ def _probes(prepared: Prepared) -> list[Any]:
 
 
 def _percent(result: Evaluation) -> str:
-    value = result.accuracy
+    value = result.accuracy.value
     return "not judged" if value is None else f"{100 * value:.1f} %"
 
 

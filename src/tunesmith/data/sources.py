@@ -40,14 +40,15 @@ def read_records(source: Source, max_record_bytes: int) -> Iterator[Record | Dro
     """Read a file, folder, glob, Hub data set or function, in a fixed order.
 
     Args:
-        source: where; `source.max_samples` stops after that many records.
+        source: where; `source.where` leaves out records silently, because they are another set's; `source.max_samples`
+            stops after that many of the others.
         max_record_bytes: a larger record is reported by its size and not parsed.
 
     Raises:
         DataError: nothing can be read at all (missing, no permission, empty, not a data file), or a file breaks off
             at a point from which reading cannot go on.
     """
-    records = _records(source, max_record_bytes)
+    records = (item for item in _records(source, max_record_bytes) if _is_asked_for(item, source))
     return records if source.max_samples is None else islice(records, source.max_samples)
 
 
@@ -74,6 +75,11 @@ def source_files(source: Source) -> list[Path] | None:
     if not found:
         raise DataError(f"no data file here ({', '.join(SUFFIXES)})", place=path, remedy=_REMEDIES[errno.ENOENT])
     return found
+
+
+def _is_asked_for(item: Record | Dropped, source: Source) -> bool:
+    """Whether the record has the wanted values; one that cannot be read is for the ledger to tell."""
+    return isinstance(item, Dropped) or all(item.fields.get(key) == value for key, value in source.where.items())
 
 
 def _records(source: Source, limit: int) -> Iterator[Record | Dropped]:

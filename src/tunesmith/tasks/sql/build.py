@@ -88,13 +88,30 @@ def build_dataset(
             records[name] += rows
     _remove_straddling(records, wanted, seed)
     out.mkdir(parents=True, exist_ok=True)
+    (out / _DONE).unlink(missing_ok=True)
     files = {name: out / f"{name}.jsonl" for name in SETS}
     for name, rows in records.items():
         text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
         files[name].write_text(text, encoding="utf-8")
     counts = {name: len(rows) for name, rows in records.items()}
     log.info("built %s examples; left out: %s", counts, _reasons(tally.rejected))
-    return Built(files, counts, dict(tally.kinds), dict(tally.rejected))
+    built = Built(files, counts, dict(tally.kinds), dict(tally.rejected))
+    about = {"counts": counts, "kinds": built.kinds, "rejected": built.rejected}
+    (out / _DONE).write_text(json.dumps(about, indent=1), encoding="utf-8")
+    return built
+
+
+_DONE = "built.json"
+"""Written last: where it is missing, the build did not finish."""
+
+
+def read_built(out: Path) -> Built | None:
+    """What an earlier build left in the folder; None where none finished there."""
+    done = out / _DONE
+    if not done.exists():
+        return None
+    about = json.loads(done.read_text(encoding="utf-8"))
+    return Built({name: out / f"{name}.jsonl" for name in SETS}, about["counts"], about["kinds"], about["rejected"])
 
 
 def _examples(

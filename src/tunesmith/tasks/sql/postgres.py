@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
 import threading
 import time
 from collections import OrderedDict
@@ -32,16 +33,20 @@ _GOLD_CACHE_ROWS = 200_000
 """Rows of remembered gold results, over all queries."""
 
 
-def open_server(task: SqlTask, environ: Mapping[str, str]) -> Server:
+def open_server(task: SqlTask, environ: Mapping[str, str] | None = None) -> Server:
     """The server that `task.server` names, or that `TUNESMITH_POSTGRES_URL` does where it is set.
 
     Use it as a context manager: the embedded server is stopped and removed at its end, also after an exception.
+
+    Args:
+        task: the settings; its databases are loaded when they are first used.
+        environ: where variables are looked up; None is the process's own environment.
 
     Raises:
         ConfigError: the embedded server is missing or does not start; the variable is not set; the connection string is
             wrong, holds a password, or names a superuser.
     """
-    address, place = _address(task, environ)
+    address, place = _address(task, os.environ if environ is None else environ)
     return Server(task, _Own(address, place) if address else _Private())
 
 

@@ -380,6 +380,8 @@ def count_per_parent(book: Book, rng: random.Random) -> Query | None:
     op, words = rng.choice(
         ((">", "[more than|over]"), (">=", "at least"), ("<", "[fewer than|less than]"), ("=", "exactly"))
     )
+    if op == "<":
+        n += 1  # a group of a join has at least one row
     sql = f"SELECT {shown} {base} HAVING COUNT(*) {op} {n}"
     return query(
         sql, f"[Which|What] {parent.many} [have|had|have had] {words} {spoken_count(n)} {noun}?",
@@ -422,6 +424,8 @@ def measure_per_parent(book: Book, rng: random.Random) -> Query | None:
             *([f"How much did each {role} {spent} {when}{ordered}?", f"What did each {role} {spent} {when}{ordered}?"] * 2 if function == "SUM" and is_money(column) and (own is None or when) else ()),
             *([f"How long are {noun} [per|for each] {role} on average{ordered}?"] if function == "AVG" and unit_of_time(column) is not None else ()),
         )  # fmt: skip
+    if function == "MIN":  # nobody ranks by the lowest of several
+        function, word, value = "AVG", AGGREGATES["AVG"], f"AVG({child.ref(column, True)})"
     n, down = count_of(rng), rng.random() < 0.8
     high = "[highest|largest|biggest]" if down else "[lowest|smallest]"
     sql = f"SELECT {shown} {base} ORDER BY {value}{' DESC' if down else ''} LIMIT {n}"
