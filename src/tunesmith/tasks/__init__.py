@@ -1,0 +1,78 @@
+"""What a model should be good at. Importing this package imports no torch; a task's own needs come with the task."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from importlib.util import find_spec
+
+from tunesmith.config.schema import ChatTask, CustomTask, MathsTask, RunConfig, SqlTask
+from tunesmith.errors import ConfigError
+from tunesmith.types import Task
+
+__all__ = ["get_task"]
+
+
+def get_task(config: RunConfig, environ: Mapping[str, str] | None = None) -> Task:
+    """The task that a recipe names, ready to phrase and to grade.
+
+    Args:
+        config: the resolved settings.
+        environ: where a task looks up references such as `env:NAME`; None is the process's own environment.
+
+    Raises:
+        ConfigError: a package the task needs is not installed, or a task of the user's cannot be imported or built.
+    """
+    settings = config.task
+    if isinstance(settings, SqlTask):
+        if missing := [name for name in ("psycopg", "sqlglot") if find_spec(name) is None]:
+            raise ConfigError(
+                f"the sql task needs {' and '.join(missing)}", place="task", remedy="pip install 'tunesmith[sql]'"
+            )
+        from tunesmith.tasks.sql.task import SqlTask as Sql
+
+        return Sql(settings, environ=environ)
+    if isinstance(settings, MathsTask):
+        from tunesmith.tasks.maths.task import MathsTask as Maths
+
+        return Maths(settings)
+    if isinstance(settings, ChatTask):
+        from tunesmith.tasks.chat.task import ChatTask as Chat
+
+        return Chat(settings)
+    return _custom(settings)
+
+
+def _custom(settings: CustomTask) -> Task:
+    module_name, _, class_name = settings.target.partition(":")
+    try:
+        module = importlib.import_module(module_name)
+    except ImportError as error:
+        # The module itself is missing, or one that it imports: the name says which.
+        raise ConfigError(
+            f"the module {module_name} cannot be imported: {error}",
+            place="task.target",
+            remedy="put the file beside the recipe, or install the package it is in",
+        ) from error
+    made = getattr(module, class_name, None)
+    if made is None:
+        raise ConfigError(
+            f"the module {module_name} has no {class_name}",
+            place="task.target",
+            remedy=f"define it in {getattr(module, '__file__', module_name)}, or correct the name",
+        )
+    try:
+        task = made(**settings.options)
+    except TypeError as error:
+        raise ConfigError(
+            f"{settings.target} does not take these options: {error}", place="task.options", remedy="correct them"
+        ) from error
+    if not isinstance(task, Task):
+        needed = ("name", "version", "examples", "grade", "constraint", "close")
+        missing = ", ".join(name for name in needed if not hasattr(task, name))
+        raise ConfigError(
+            f"{settings.target} is not a task: it lacks {missing}",
+            place="task.target",
+            remedy="see tunesmith.types.Task for what a task has",
+        )
+    return task

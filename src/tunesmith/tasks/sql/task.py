@@ -1,0 +1,226 @@
+"""Text to PostgreSQL: a question and a schema become a query, which is marked by running it."""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+import math
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from decimal import Decimal
+from typing import Any
+
+from tunesmith.config import schema
+from tunesmith.errors import DataError
+from tunesmith.tasks.sql.answer import extract_sql
+from tunesmith.tasks.sql.compare import Verdict, equal
+from tunesmith.tasks.sql.introspect import read_schema
+from tunesmith.tasks.sql.postgres import Result, Server, open_server
+from tunesmith.tasks.sql.prune import schema_text
+from tunesmith.tasks.sql.schema import Schema
+from tunesmith.tasks.sql.structure import exact_match, top_order, where_they_differ
+from tunesmith.types import Constraint, Example, Message, Record, Score
+
+SYSTEM = "Write one PostgreSQL query."
+"""What every prompt begins with; the schema follows after an empty line."""
+
+_ROWS_SHOWN = 10
+
+
+class SqlTask:
+    """The task `sql`. Training needs no server: one is started when something is graded or a schema must be read.
+
+    Args:
+        config: the settings under `task`.
+        server: one that is running already, and stays its owner's to close; None starts one on first use.
+        environ: where `TUNESMITH_POSTGRES_URL` and `env:NAME` are looked up; None is the process's own.
+    """
+
+    name = "sql"
+    version = "1"
+
+    def __init__(
+        self, config: schema.SqlTask, server: Server | None = None, environ: Mapping[str, str] | None = None
+    ) -> None:
+        self._config = config
+        self._given = server
+        self._started: Server | None = None
+        self._environ = os.environ if environ is None else environ
+        self._schemas: dict[str, Schema] = {}
+
+    def server(self) -> Server:
+        """The server that queries run on, started on the first call."""
+        if self._given is not None:
+            return self._given
+        if self._started is None:
+            self._started = open_server(self._config, self._environ)
+        return self._started
+
+    def examples(self, record: Record) -> Iterator[Example]:
+        """One example of a record `{question, sql}` and, where they are known, `{database, schema, skeleton, kind}`.
+
+        `database` may be left out where the settings name only one, `schema` where the server can be asked. `evidence`
+        is shown after the question, `alternatives` are further right queries. The group is the database with question
+        and query, values masked: the same question in other values never stands on two sides of a split.
+
+        Raises:
+            DataError: a field is missing or is not text, or the database is not named in the settings.
+        """
+        question, sql = _text(record, "question"), _text(record, "sql").strip().rstrip(";").rstrip()
+        database = self._database(record)
+        shown = record.fields.get("schema")
+        if shown is None:
+            shown = schema_text(self._schema(database), question, self._config.schema_style, self._config.schema_tokens)
+        elif not isinstance(shown, str):
+            raise DataError("the field `schema` is not text", place=record.place, remedy="give CREATE TABLE statements")
+        if evidence := record.fields.get("evidence"):
+            question = f"{question}\n{evidence}"
+        meta: dict[str, Any] = {"database": database, "question": question}
+        for key in ("skeleton", "kind", "alternatives"):
+            if record.fields.get(key):
+                meta[key] = record.fields[key]
+        yield Example(
+            id=record.id,
+            messages=(
+                Message("system", f"{SYSTEM}\n\n{shown.strip()}"),
+                Message("user", question),
+                Message("assistant", sql, train=True),
+            ),
+            target=sql,
+            group=_group(database, question, sql, str(record.fields.get("skeleton", ""))),
+            meta=meta,
+            place=record.place,
+        )
+
+    def grade(self, example: Example, completion: str) -> Score:
+        """Run the answer and hold its result against the right query's (`compare` states the policy).
+
+        1.0 or 0.0; None where the right query itself fails or returns too much, which says nothing about the answer.
+        """
+        predicted_sql = extract_sql(completion)
+        database = str(example.meta["database"])
+        predicted: Result | None = None
+        best: Score | None = None
+        for gold_sql in (example.target, *example.meta.get("alternatives", ())):
+            gold = self.server().run(database, gold_sql, gold=True)
+            if gold.error is not None:
+                best = best or Score(None, note=f"the right query cannot be used: {gold.error.message}")
+                continue
+            if predicted is None:
+                predicted = self.server().run(database, predicted_sql)
+            score = self._mark(database, gold_sql, gold, predicted_sql, predicted)
+            if score.value == 1.0:
+                return score
+            if best is None or best.value is None:
+                best = score
+        assert best is not None
+        return best
+
+    def constraint(self, example: Example) -> Constraint:
+        """Holds an answer to the tables and columns that the prompt shows."""
+        from tunesmith.tasks.sql.constrain import SchemaConstraint
+
+        shown = example.messages[0].content.removeprefix(SYSTEM).strip()
+        constraint: Constraint = SchemaConstraint(shown, str(example.meta["question"]))
+        return constraint
+
+    def close(self) -> None:
+        """Stop the server, where this task started it. Safe to call twice."""
+        server, self._started = self._started, None
+        if server is not None:
+            server.close()
+
+    def _mark(self, database: str, gold_sql: str, gold: Result, predicted_sql: str, predicted: Result) -> Score:
+        parts = {"exact_match": float(exact_match(gold_sql, predicted_sql))}
+        shown: dict[str, Any] = {
+            "sql": predicted_sql,
+            "columns": list(predicted.columns),
+            "rows": shown_rows(predicted),
+            "gold_columns": list(gold.columns),
+            "gold_rows": shown_rows(gold),
+        }
+        if predicted.error is not None:
+            return Score(0.0, parts, predicted.error.message, predicted.error.failure, shown)
+        ordered, ties = self._order(database, gold_sql, gold)
+        verdict = equal(gold, predicted, ordered=ordered, ties=ties)
+        if verdict.equal:
+            return Score(1.0, parts, verdict.reason, shown=shown)
+        return Score(0.0, parts, verdict.reason, _failure(verdict, gold_sql, predicted_sql), shown)
+
+    def _order(self, database: str, gold_sql: str, gold: Result) -> tuple[bool, list[tuple[Any, ...]] | None]:
+        """Whether the order of the rows counts, and the keys each gold row was ordered by."""
+        order = top_order(gold_sql)
+        if order is None:
+            return False, None
+        keyed = self.server().run(database, order.keyed_sql, gold=True)
+        if order.keys is None or keyed.error is not None or len(keyed.rows) != len(gold.rows):
+            return True, None
+        return True, [tuple(row[i] for i in order.keys) for row in keyed.rows]
+
+    def _database(self, record: Record) -> str:
+        named = record.fields.get("database")
+        if named is None and len(self._config.databases) == 1:
+            return next(iter(self._config.databases))
+        if not isinstance(named, str) or not named:
+            raise DataError(
+                "the record does not say which database it is about",
+                place=record.place,
+                remedy="add the field `database`, or name exactly one under task.databases",
+            )
+        if self._config.databases and named not in self._config.databases:
+            raise DataError(
+                f"the record is about the database {named!r}, which the settings do not name",
+                place=record.place,
+                remedy=f"add `{named}: path/to/file.sql` under task.databases",
+            )
+        return named
+
+    def _schema(self, database: str) -> Schema:
+        if database not in self._schemas:
+            self._schemas[database] = read_schema(self.server(), database, self._config.sample_values)
+        return self._schemas[database]
+
+
+def shown_rows(result: Result) -> list[list[Any]]:
+    """The first rows in a form that JSON and a person can read."""
+    return [[_plain(value) for value in row] for row in result.rows[:_ROWS_SHOWN]]
+
+
+def _plain(value: Any) -> Any:
+    if value is None or isinstance(value, bool | int):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else str(value)
+    if isinstance(value, str):
+        return value if len(value) <= 200 else value[:199] + "…"
+    if isinstance(value, dt.datetime) and value.time() == dt.time(0) and value.tzinfo is None:
+        return f"{value:%Y-%m-%d} 00:00"
+    if isinstance(value, Decimal):
+        return str(value)
+    return _plain(str(value))
+
+
+def _failure(verdict: Verdict, gold_sql: str, predicted_sql: str) -> str:
+    """The plainest word for a wrong result: its shape first, then the part of the query that differs."""
+    if verdict.failure in ("wrong_columns", "wrong_order"):
+        return verdict.failure
+    return where_they_differ(gold_sql, predicted_sql)
+
+
+def _text(record: Record, field: str) -> str:
+    value = record.fields.get(field)
+    if not isinstance(value, str) or not value.strip():
+        have = ", ".join(sorted(record.fields)) or "none"
+        raise DataError(
+            f"the field `{field}` is {'missing' if value is None else 'empty or not text'} (the record has: {have})",
+            place=record.place,
+            remedy=f"a record of the sql task needs `question` and `sql`; rename the field that holds the {field}",
+        )
+    return value
+
+
+def _group(database: str, question: str, sql: str, skeleton: str) -> str:
+    from tunesmith.tasks.sql.build import masked_question
+
+    parts: Sequence[str] = (database, skeleton, masked_question(question, sql))
+    return hashlib.sha256("\x1f".join(parts).encode()).hexdigest()[:16]
