@@ -1,0 +1,314 @@
+"""From the files of a run to what the page says: figures, sentences, tables."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from tunesmith.report import wording
+from tunesmith.report.charts import Chart, Comparison, Estimate, Series, curve_chart
+from tunesmith.report.read import RunFiles
+
+Table = Mapping[str, Any]
+
+
+class TestSet(NamedTuple):
+    """The figures of one test set."""
+
+    name: str
+    base: Table
+    tuned: Table
+    paired: Table
+
+    @property
+    def comparison(self) -> Comparison:
+        return Comparison(self.name, _estimate(self.base), _estimate(self.tuned))
+
+    @property
+    def n(self) -> float | None:
+        return number(self.tuned, "n") or number(self.base, "n")
+
+    @property
+    def verdict(self) -> str:
+        """`better`, `worse`, `even` (the interval of the difference includes 0), or empty when not compared."""
+        low, high = number(self.paired, "low"), number(self.paired, "high")
+        if low is None or high is None:
+            return ""
+        return "better" if low > 0 else "worse" if high < 0 else "even"
+
+
+class Failures(NamedTuple):
+    """How often one class of failure occurred in one test set."""
+
+    failure: str
+    base: int
+    tuned: int
+
+
+class Stage(NamedTuple):
+    """A part of the run and its share of the time."""
+
+    name: str
+    seconds: float
+    share: float
+
+
+class Outcome(NamedTuple):
+    """What became of a part of the rows read."""
+
+    name: str
+    rows: int
+    share: float
+
+
+class Rows(NamedTuple):
+    """The data ledger in figures."""
+
+    read: int
+    outcomes: tuple[Outcome, ...]
+    reasons: tuple[tuple[str, int], ...]
+    difference: int
+    """Rows read less rows accounted for: 0, or the ledger does not add up."""
+    dropped: tuple[Table, ...]
+    """The dropped rows themselves, each with place and reason."""
+
+
+class Setting(NamedTuple):
+    """One setting, its value as text, and where the value came from."""
+
+    key: str
+    value: str
+    origin: str
+
+
+def number(table: Table, *path: str) -> float | None:
+    """The number at a path of keys, or None when there is none."""
+    value: Any = table
+    for key in path:
+        value = value.get(key) if isinstance(value, Mapping) else None
+    return value if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+
+def section(table: Table, *path: str) -> Table:
+    """The object at a path of keys, empty when there is none."""
+    value: Any = table
+    for key in path:
+        value = value.get(key) if isinstance(value, Mapping) else None
+    return value if isinstance(value, Mapping) else {}
+
+
+def _estimate(scores: Table) -> Estimate | None:
+    value = number(scores, "accuracy")
+    return None if value is None else Estimate(value, number(scores, "low"), number(scores, "high"))
+
+
+def test_sets(files: RunFiles) -> tuple[TestSet, ...]:
+    """Every test set that was graded, in the order of the summary; sets that only have score files follow."""
+    scores = section(files.summary, "scores")
+    names = dict.fromkeys(
+        [*section(scores, "tuned"), *section(scores, "base"), *section(scores, "paired"), *files.scores]
+    )
+    return tuple(
+        TestSet(
+            name,
+            section(scores, "base", name) or _counted(files.scores.get(name, {}).get("base", ())),
+            section(scores, "tuned", name) or _counted(files.scores.get(name, {}).get("tuned", ())),
+            section(scores, "paired", name),
+        )
+        for name in names
+    )
+
+
+def _counted(graded: Sequence[Table]) -> Table:
+    """Accuracy counted from graded examples, for a run that stopped before its summary; it has no interval."""
+    values = [value for example in graded if (value := number(example, "value")) is not None]
+    if not values:
+        return {}
+    return {"accuracy": sum(values) / len(values), "n": len(values), "unscored": len(graded) - len(values)}
+
+
+def lead(sets: Sequence[TestSet]) -> str:
+    """The finding, in one sentence that claims no more than the intervals allow."""
+    compared = [one for one in sets if one.verdict]
+    if not compared:
+        one_sided = [one for one in sets if one.tuned or one.base]
+        return (
+            "The two models were not compared example by example, so no difference is claimed."
+            if one_sided
+            else "Nothing has been graded yet, so there is no result to report."
+        )
+    by_verdict = {word: [one for one in compared if one.verdict == word] for word in ("better", "even", "worse")}
+    if len(by_verdict["better"]) == len(compared):
+        each = {1: "the test set", 2: "both test sets"}.get(len(compared), f"all {len(compared)} test sets")
+        return f"The tuned model is better than its base on {each}, beyond what chance explains."
+    parts = {
+        "better": "better than its base on {}",
+        "even": "not distinguishable from its base on {}",
+        "worse": "worse than its base on {}",
+    }
+    said = [
+        parts[word].format(" and ".join(wording.words(one.name) for one in found))
+        for word, found in by_verdict.items()
+        if found
+    ]
+    return "The tuned model is " + ", and ".join(said) + "."
+
+
+def failures(files: RunFiles, name: str) -> tuple[Failures, ...]:
+    """Failure classes of one test set, most frequent first."""
+    models = files.scores.get(name, {})
+    counts = {
+        model: Counter(str(example["failure"]) for example in models.get(model, ()) if example.get("failure"))
+        for model in ("base", "tuned")
+    }
+    classes = counts["base"] + counts["tuned"]
+    found = [Failures(failure, counts["base"][failure], counts["tuned"][failure]) for failure in classes]
+    return tuple(sorted(found, key=lambda one: (-one.tuned - one.base, one.failure)))
+
+
+def charts(files: RunFiles) -> tuple[Chart, ...]:
+    """Loss (training and validation), learning rate, gradient norm and speed over the optimizer steps."""
+    drawn = (
+        curve_chart(
+            "Loss",
+            [
+                Series("training loss", "train", _points(files.events, "loss")),
+                Series("validation loss", "validation", _points(files.events, "validation_loss")),
+            ],
+        ),
+        curve_chart(
+            "Learning rate", [Series("learning rate", "train", _points(files.events, "learning_rate"))], log=False
+        ),
+        curve_chart("Gradient norm", [Series("gradient norm", "train", _points(files.events, "grad_norm"))]),
+        curve_chart(
+            "Tokens per second",
+            [Series("tokens per second", "train", _points(files.events, "tokens_per_second"))],
+            log=False,
+            zero=True,
+        ),
+    )
+    return tuple(chart for chart in drawn if chart is not None)
+
+
+def _points(events: Sequence[Table], key: str) -> list[tuple[float, float]]:
+    """(step, value) in order of step. A resumed run repeats steps: the later line stands."""
+    found: dict[float, float] = {}
+    for event in events:
+        step, value = number(event, "step"), number(event, key)
+        if step is not None and value is not None:
+            found[step] = value
+    return sorted(found.items())
+
+
+def stages(summary: Table) -> tuple[Stage, ...]:
+    """The parts of the run that were timed, in order."""
+    found = {name: number(section(summary, "stages"), name) or 0.0 for name in section(summary, "stages")}
+    total = sum(found.values())
+    return tuple(Stage(name, seconds, seconds / total) for name, seconds in found.items() if total > 0)
+
+
+def rows(files: RunFiles) -> Rows | None:
+    """The ledger in figures, from the summary or, failing that, counted from the ledger itself."""
+    outcomes = Counter(str(line.get("outcome")) for line in files.ledger)
+    data = section(files.summary, "data")
+    names = {"trained": "trained", "validation": "set aside for validation", "test": "set aside for test",
+             "dropped": "dropped"}  # fmt: skip
+    counts = {key: int(number(data, key) if data else outcomes[key]) for key in names if data or files.ledger}
+    if not counts:
+        return None
+    read = int(number(data, "read") or 0) if data else len(files.ledger)
+    dropped = tuple(line for line in files.ledger if line.get("outcome") == "dropped")
+    reasons = {str(key): int(number(section(data, "reasons"), key) or 0) for key in section(data, "reasons")}
+    if not reasons:
+        reasons = dict(Counter(str(line.get("reason") or "no reason given") for line in dropped))
+    return Rows(
+        read,
+        tuple(Outcome(word, counts[key], counts[key] / read if read else 0.0) for key, word in names.items()),
+        tuple(sorted(reasons.items(), key=lambda item: (-item[1], item[0]))),
+        read - sum(counts.values()),
+        dropped[:50],
+    )
+
+
+def settings(files: RunFiles) -> dict[str, list[Setting]]:
+    """Settings by section, in the order of config.yaml."""
+    found: dict[str, list[Setting]] = {}
+    for key, value in files.settings.items():
+        head, _, rest = key.partition(".")
+        found.setdefault(head if rest else "run", []).append(
+            Setting(key, _shown(value), files.origins.get(key, ""))
+        )
+    return found
+
+
+def _shown(value: Any) -> str:
+    if value is None:
+        return "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, list):
+        return ", ".join(_shown(item) for item in value) if value else "none"
+    return "none" if value == {} else str(value)
+
+
+def flat(table: Table, prefix: str = "") -> list[tuple[str, str]]:
+    """Nested facts as (name, value), names joined by a space, for a two-column list."""
+    found: list[tuple[str, str]] = []
+    for key, value in table.items():
+        name = f"{prefix} {wording.words(str(key))}".strip()
+        if isinstance(value, Mapping):
+            found += flat(value, name)
+        else:
+            found.append((name, _shown(value)))
+    return found
+
+
+def examples(files: RunFiles, names: Sequence[str]) -> dict[str, Any]:
+    """Every graded example, base and tuned side by side, for the page's script; long repeated texts are kept once."""
+    texts: dict[str, int] = {}
+
+    def kept(text: Any) -> int:
+        return texts.setdefault(str(text), len(texts))
+
+    joined: list[dict[str, Any]] = []
+    for at, name in enumerate(names):
+        models = files.scores.get(name, {})
+        by_id: dict[str, dict[str, Table]] = {}
+        for model, graded in models.items():
+            for example in graded:
+                by_id.setdefault(str(example.get("id")), {})[model] = example
+        for id_, found in by_id.items():
+            first = found.get("tuned") or found.get("base") or next(iter(found.values()))
+            shown = section(first, "shown")
+            turns = [turn for turn in first.get("prompt") or () if isinstance(turn, Mapping)]
+            joined.append(
+                {
+                    "set": at,
+                    "id": id_,
+                    "question": first.get("question") or (turns[-1].get("content") if turns else ""),
+                    "gold": first.get("gold") or "",
+                    "kind": section(first, "meta").get("kind") or "",
+                    "prompt": [[turn.get("role"), kept(turn.get("content"))] for turn in turns],
+                    "columns": shown.get("gold_columns"),
+                    "rows": shown.get("gold_rows"),
+                    "answers": {model: _answer(found[model]) for model in ("base", "tuned") if model in found},
+                }
+            )
+    return {"sets": [wording.words(name) for name in names], "texts": list(texts), "examples": joined}
+
+
+def _answer(example: Table) -> dict[str, Any]:
+    shown = section(example, "shown")
+    known = {"sql", "columns", "rows", "gold_columns", "gold_rows"}
+    return {
+        "text": shown.get("sql") or example.get("completion") or "",
+        "raw": example.get("completion") or "",
+        "value": number(example, "value"),
+        "failure": example.get("failure") or "",
+        "note": example.get("note") or "",
+        "stopped": example.get("stopped"),
+        "columns": shown.get("columns"),
+        "rows": shown.get("rows"),
+        "more": [[wording.words(str(key)), _shown(value)] for key, value in shown.items() if key not in known],
+    }
