@@ -54,6 +54,14 @@ def test_a_recipe_is_plain_yaml(recipe: Path) -> None:
     assert isinstance(yaml.safe_load(recipe.read_text()), dict)
 
 
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: recipe.relative_to(ROOT / "recipes").as_posix())
+def test_both_parsers_of_pyyaml_read_the_same(recipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not every build of PyYAML has libyaml."""
+    loaded = load_config(recipe, environ=variables(recipe))
+    monkeypatch.setattr("tunesmith.config.read.PARSER", yaml.SafeLoader)
+    assert load_config(recipe, environ=variables(recipe)) == loaded
+
+
 def test_a_variable_that_a_recipe_needs_is_asked_for() -> None:
     with pytest.raises(ConfigError, match="TUNESMITH_DATABASE is not set(.|\n)*export TUNESMITH_DATABASE="):
         load_config(ROOT / "recipes" / "sql" / "mistral-7b.yaml", environ={})

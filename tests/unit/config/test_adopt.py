@@ -270,7 +270,7 @@ FLAT = st.dictionaries(st.sampled_from(KEYS), VALUES, max_size=12)
         st.fixed_dictionaries({"model": FLAT, "training": FLAT, "lora": FLAT, "data": FLAT, "save": FLAT}),
     )
 )
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_whatever_an_old_config_says_nothing_is_lost_and_the_recipe_loads(
     old: dict[str, Any], tmp_path_factory: pytest.TempPathFactory
 ) -> None:

@@ -9,8 +9,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tunesmith.config.load import SettingsError, load_config
+from tunesmith.config.show import show_lines
 from tunesmith.errors import ConfigError
 
 GOOD = """\
@@ -203,10 +207,10 @@ CASES = [
 def test_a_bad_recipe_is_refused_with_place_reason_and_remedy(bad: Bad, tmp_path: Path) -> None:
     recipe = tmp_path / "recipe.yaml"
     recipe.write_bytes(bad.content if isinstance(bad.content, bytes) else bad.content.encode())
-    started = time.perf_counter()
+    started = time.process_time()
     with pytest.raises(ConfigError) as caught:
         load_config(recipe, environ=bad.environ)
-    assert time.perf_counter() - started < 2
+    assert time.process_time() - started < 2
     text = str(caught.value)
     assert caught.value.exit_code == 2
     assert caught.value.place
@@ -381,3 +385,103 @@ def test_a_bad_environment_variable_is_named(name: str, tmp_path: Path) -> None:
     recipe.write_text(GOOD)
     with pytest.raises(ConfigError, match=f"environment {name}"):
         load_config(recipe, environ={name: "3"})
+
+
+WHOLE = """\
+extends: base.yaml
+name: some-run
+task: {name: sql, databases: {shop: shop.sql, mine: null}, build: {examples: 5}}
+model: {name: demo, quantization: {bits: 4}, chat_template: x.jinja}
+data:
+  train: {path: a.jsonl, max_samples: 3}
+  test: {one: b.jsonl}
+lora: {r: 4, target_modules: [a, b]}
+train: {max_steps: 3, learning_rate: 2e-4, extra: {tf32: true}}
+exports: [{format: merged}]
+"""
+PIECES = [
+    "&a ",
+    "*a",
+    "!!x ",
+    "<<: ",
+    "null",
+    "[",
+    "]",
+    "{",
+    "}",
+    ":",
+    "\t",
+    "\n",
+    "- ",
+    "'",
+    '"',
+    "\0",
+    "${",
+    "}",
+    "#",
+    "~",
+]
+KEYS = [
+    "task",
+    "model",
+    "data",
+    "lora",
+    "train",
+    "exports",
+    "name",
+    "output_dir",
+    "schema_version",
+    "extends",
+    "seed",
+    "x",
+]
+ANYTHING = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.sampled_from(["", "sql", "chat", "a:b", "${X}", "gs://b"]),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(["name", "path", "train", "test", "r", "format", "method", "build", "bits"]), inner
+        )
+    ),
+    max_leaves=10,
+)
+
+
+@given(
+    cuts=st.lists(
+        st.tuples(st.integers(0, len(WHOLE)), st.integers(0, 8), st.sampled_from(PIECES)), min_size=1, max_size=4
+    )
+)
+@settings(max_examples=60, deadline=None)
+def test_a_damaged_recipe_is_read_or_refused(
+    cuts: list[tuple[int, int, str]], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    text = WHOLE
+    for place, removed, added in cuts:
+        text = text[:place] + added + text[place + removed :]
+    read_or_refuse(text, tmp_path_factory)
+
+
+@given(recipe=st.dictionaries(st.sampled_from(KEYS), ANYTHING), over=st.booleans())
+@settings(max_examples=60, deadline=None)
+def test_a_recipe_with_anything_anywhere_is_read_or_refused(
+    recipe: dict[str, object], over: bool, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    read_or_refuse(yaml.safe_dump(recipe | ({"extends": "base.yaml"} if over else {})), tmp_path_factory)
+
+
+def read_or_refuse(text: str, folders: pytest.TempPathFactory) -> None:
+    folder = folders.mktemp("recipes")
+    (folder / "base.yaml").write_text(GOOD)
+    (folder / "recipe.yaml").write_text(text)
+    try:
+        loaded = load_config(folder / "recipe.yaml", environ={})
+    except ConfigError as error:
+        assert error.place and (error.remedy or isinstance(error, SettingsError))
+        assert "pydantic" not in str(error)
+    else:
+        assert len(list(show_lines(loaded))) == len(loaded.origins)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import subprocess
 import sys
 import time
@@ -251,9 +252,11 @@ def test_settings_are_read_without_torch_and_quickly(tmp_path: Path) -> None:
         "heavy = {'torch', 'transformers', 'numpy', 'datasets', 'peft'} & set(sys.modules)\n"
         "assert not heavy, heavy"
     )
-    started = time.perf_counter()
+    # Processor time: the machine may be busy with other things.
+    started = resource.getrusage(resource.RUSAGE_CHILDREN)
     subprocess.run([sys.executable, "-c", code], check=True, env={**os.environ, "PYTHONWARNINGS": "error"})
-    assert time.perf_counter() - started < 2, "a second and more for an interpreter on a busy machine"
-    started = time.perf_counter()
+    ended = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert ended.ru_utime - started.ru_utime < 1
+    before = time.process_time()
     load_config(path, environ={})
-    assert time.perf_counter() - started < 0.2
+    assert time.process_time() - before < 0.2

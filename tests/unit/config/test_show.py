@@ -35,7 +35,7 @@ values = st.recursive(
     rate=st.floats(1e-12, 10),
     end=st.sampled_from(["</s>", "NO", "1e3", "null"]),
 )
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_a_dumped_config_loads_as_itself(
     tmp_path_factory: pytest.TempPathFactory, options: dict[str, Any], project: str | None, rate: float, end: str
 ) -> None:
