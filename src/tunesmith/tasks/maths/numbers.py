@@ -75,7 +75,7 @@ class Answer:
 
 
 def final_answer(text: str) -> str | None:
-    """What a solution gives as its answer, after its last mark: `####`, `\\boxed`, `Đáp số:`, `The answer is`; or None."""
+    """What a solution gives as its answer, after its last mark (`####`, `\\boxed`, `Đáp số:`, `The answer is`)."""
     found = [(match.start(), match[1]) for mark in _MARKS for match in mark.finditer(text)]
     return max(found)[1].strip().rstrip(".").strip() if found else None
 

@@ -7,10 +7,12 @@ import json
 import logging
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
 import tempfile
+import time
 import warnings
 from pathlib import Path
 from typing import Any, Protocol
@@ -72,6 +74,7 @@ REVOKE SELECT ON pg_catalog.pg_stat_activity, pg_catalog.pg_largeobject_metadata
 
 class _PgServer(Protocol):
     def get_uri(self, database: str | None = None) -> str: ...
+    def start(self) -> None: ...
     def get_pid(self) -> int | None: ...
     def cleanup(self) -> None: ...
 
@@ -86,10 +89,11 @@ class Embedded:
         # keeps the socket's name within the 107 bytes the system allows.
         parent = "/tmp" if sys.platform != "win32" and os.geteuid() == 0 else None
         folder = Path(tempfile.mkdtemp(prefix=_folder_prefix(), dir=parent))
+        self._server: _PgServer | None = get_server(folder, cleanup_mode="delete", start=False)
         try:
-            self._server: _PgServer | None = get_server(folder, cleanup_mode="delete")
+            _start(self._server, folder)
         except (OSError, subprocess.SubprocessError) as error:
-            shutil.rmtree(folder, ignore_errors=True)
+            _remove(folder)
             raise ConfigError(
                 f"the embedded PostgreSQL does not start: {error}",
                 place="task.server",
@@ -151,6 +155,24 @@ def _import_pgserver() -> Any:
     return get_server
 
 
+def _start(server: _PgServer, folder: Path) -> None:
+    try:
+        server.start()
+    except subprocess.TimeoutExpired:
+        # It gives PostgreSQL ten seconds, which a busy machine exceeds. It is still starting: wait, and take it over.
+        until = time.monotonic() + 120
+        while time.monotonic() < until and not _is_ready(folder):
+            time.sleep(0.2)
+        server.start()
+
+
+def _is_ready(folder: Path) -> bool:
+    try:
+        return "ready" in (folder / "postmaster.pid").read_text()
+    except OSError:
+        return False
+
+
 def _limit_memory(pid: int | None) -> None:
     """Backends are forked from the postmaster and inherit its limits. Best effort: only Linux can set another's."""
     program = shutil.which("prlimit")
@@ -179,10 +201,14 @@ def _remove_orphans() -> None:
             users = json.loads((folder / ".handle_pids.json").read_text())
             if any(_is_alive(pid) for pid in users):
                 continue
-            with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-                os.kill(int((folder / "postmaster.pid").read_text().split()[0]), 3)  # SIGQUIT: immediate shutdown
-            shutil.rmtree(folder, ignore_errors=True)
+            _remove(folder)
             log.info("removed the PostgreSQL of a run that was killed: %s", folder)
+
+
+def _remove(folder: Path) -> None:
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        os.kill(int((folder / "postmaster.pid").read_text().split()[0]), signal.SIGQUIT)  # immediate shutdown
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _is_alive(pid: int) -> bool:
