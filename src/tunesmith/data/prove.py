@@ -65,6 +65,7 @@ def prove_labels(dataset: TokensDataset, tokenizer: Any, renderer: Renderer, con
     start = time.perf_counter()
     findings: list[Finding] = []
     other_prompts: list[str] = []
+    blanks: dict[tuple[str, str], list[str]] = {}
     labels = 0
     train = config.train
     pad_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id or 0
@@ -93,6 +94,10 @@ def prove_labels(dataset: TokensDataset, tokenizer: Any, renderer: Renderer, con
         for text, (turn, place) in zip(renderer.decode(answers), wanted, strict=True):
             if not _says(text, turn):
                 findings.append(_error(f"the labels say {text[:80]!r}, the answer is {turn.content[:80]!r}", place))
+            elif turn.content == turn.content.strip():
+                around = text.partition(text.strip())
+                blanks.setdefault((around[0], around[2]), []).append(place)
+    findings += _other_blanks(blanks)
     if other_prompts:
         findings.append(_prompts(other_prompts, len(sampled)))
     return Proof(len(dataset), labels, time.perf_counter() - start, tuple(findings))
@@ -161,6 +166,17 @@ def _says(text: str, turn: Message) -> bool:
     if turn.extra.get("tool_calls"):  # their wording is the template's
         return _bare(turn.content) in _bare(text)
     return _bare(text) == _bare(str(turn.extra.get("reasoning_content") or "") + turn.content)
+
+
+def _other_blanks(blanks: dict[tuple[str, str], list[str]]) -> list[Finding]:
+    """A template writes the same blanks around every answer; where others are learned, the mask is off by a token."""
+    usual = max(blanks, key=lambda around: len(blanks[around]), default=("", ""))
+    return [
+        _error(f"the labels hold other blanks around the answer {around!r} than the usual {usual!r}", place)
+        for around, places in blanks.items()
+        if around != usual
+        for place in places
+    ]
 
 
 def _bare(text: str) -> str:

@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 QUANTILES = (0.0, 0.1, 0.5, 0.9, 0.99, 1.0)
-_CONTEXT = 4
-"""Tokens decoded before a token to get its own text right: a character may take up to four."""
 _STEPS = 50
 """Steps that are packed to measure what sharing saves."""
 
@@ -48,11 +46,18 @@ class Stats:
 
 def token_texts(ids: Sequence[int], tokenizer: Any) -> list[str]:
     """The text of each token; together they are the text. A character of several tokens is shown at its last."""
-    decode = tokenizer.backend_tokenizer.decode_batch
-    starts = [max(0, at - _CONTEXT) for at in range(len(ids))]
-    before = decode([list(ids[start:at]) for at, start in enumerate(starts)], skip_special_tokens=False)
-    through = decode([list(ids[start : at + 1]) for at, start in enumerate(starts)], skip_special_tokens=False)
-    return [new.rstrip("\ufffd")[len(old.rstrip("\ufffd")) :] for old, new in zip(before, through, strict=True)]
+    decode = tokenizer.backend_tokenizer.decode
+    texts: list[str] = []
+    # What a token adds depends on those before it, so it is decoded behind the last complete stretch.
+    context = complete = 0
+    for at in range(len(ids)):
+        through = decode(list(ids[context : at + 1]), skip_special_tokens=False)
+        if through.endswith("\ufffd"):
+            texts.append("")
+            continue
+        texts.append(through[len(decode(list(ids[context:complete]), skip_special_tokens=False)) :])
+        context, complete = complete, at + 1
+    return texts
 
 
 def mask(tokens: Tokens, tokenizer: Any) -> dict[str, Any]:
