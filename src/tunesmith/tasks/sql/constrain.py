@@ -1,0 +1,782 @@
+"""What a SQL answer may continue with, given the schema in the prompt: names that exist, joins along real keys.
+
+A tolerant reader walks over the answer so far. It knows which tables a query speaks of once FROM is written, checks
+columns against them, and holds what the SELECT list promised against FROM when FROM ends. It is no parser: what it does
+not know it lets pass, because forbidding a right answer costs more than letting a wrong one through.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from tunesmith.tasks.sql.literals import Literals
+from tunesmith.tasks.sql.schema_text import Named, read_schema_text
+from tunesmith.tasks.sql.words import (
+    CLAUSES,
+    CLOSERS,
+    FIELDS,
+    FUNCTIONS,
+    JOINS,
+    OPERANDS,
+    PLAIN,
+    SET_FUNCTIONS,
+    SET_OPERATIONS,
+    TOKEN,
+    TYPED,
+    TYPES,
+    WINDOW,
+)
+
+
+class SchemaConstraint:
+    """Holds an answer to the tables, columns and keys of a prompt.
+
+    Args:
+        schema_text: the prompt's schema as `render_table` writes it, in either style, or plain CREATE TABLE statements.
+        question: what was asked; literals are compared with it.
+        strict_literals: whether texts and numbers that a column is compared with must come from the question, the
+            schema or `values`. Off by default: a right value need not be in the question ("Irish" means 'Ireland').
+        values: texts known to occur in the database, for `strict_literals`.
+    """
+
+    def __init__(
+        self, schema_text: str, question: str, strict_literals: bool = False, values: Collection[str] = ()
+    ) -> None:
+        tables = read_schema_text(schema_text)
+        shown = [value for table in tables.values() for value in table.values]
+        self._names = _Names(tables)
+        self._literals = Literals(question, [*values, *shown]) if strict_literals else None
+
+    def allows(self, text: str) -> bool:
+        """Whether `text` is the start of a query that keeps to the schema."""
+        return _Reader(self._names, self._literals).read(text)
+
+    def complete(self, text: str) -> bool:
+        """Whether `text` is a whole query that keeps to the schema."""
+        reader = _Reader(self._names, self._literals)
+        return reader.read(text + " ") and reader.may_stop()
+
+
+# --- what the prompt says -------------------------------------------------------------------------------------------
+
+
+class _Names:
+    """The schema, with what joins what."""
+
+    def __init__(self, tables: dict[str, Named]) -> None:
+        self.tables = tables
+        self.schemas = frozenset(table.schema for table in tables.values()) | {"public"}
+        self.columns = frozenset(column for table in tables.values() for column in table.columns)
+        self.keyed = {name for name, table in tables.items() if table.references}
+        self.keyed |= {target for name in self.keyed for target, _ in tables[name].references.values()}
+        self.roots = {(name, column): self._root(name, column) for name in tables for column in tables[name].columns}
+        self._related = {
+            (a, b): any(self.roots[a, x] == self.roots[b, y] and (a, x) != (b, y) for x, y in self._pairs(a, b))
+            for a in tables
+            for b in tables
+        }
+
+    def _pairs(self, a: str, b: str) -> Iterator[tuple[str, str]]:
+        return ((x, y) for x in self.tables[a].columns for y in self.tables[b].columns)
+
+    def _root(self, table: str, column: str) -> tuple[str, str]:
+        """Where a key points to in the end: columns with one root hold the same values."""
+        seen = set()
+        while (table, column) not in seen:
+            seen.add((table, column))
+            target = self.tables[table].references.get(column) if table in self.tables else None
+            if target is None:
+                break
+            table, column = target
+        return table, column
+
+    def joins(self, a: str, x: str, b: str, y: str) -> bool:
+        """Whether `a.x = b.y` follows declared keys.
+
+        Tables that no key relates to each other join on columns of one name; tables without any key, on anything.
+        """
+        if not {a, b} <= self.keyed or self.roots[a, x] == self.roots[b, y]:
+            return True
+        keys = x in self.tables[a].primary_key or y in self.tables[b].primary_key
+        return not self._related[a, b] and x == y and not keys
+
+    def joinable(self, a: str, b: str) -> bool:
+        return self._related[a, b] or any(self.joins(a, x, b, y) for x, y in self._pairs(a, b))
+
+
+class _Source(NamedTuple):
+    """A table, a common table expression or a subquery that a query reads from."""
+
+    alias: str
+    table: str | None
+    columns: frozenset[str] | None
+    """None where they cannot be known."""
+
+
+Columns = frozenset[str] | None
+
+
+@dataclass(slots=True)
+class _Scope:
+    """One SELECT."""
+
+    parent: _Scope | None
+    rank: int = -1
+    """How far it is: -1 before SELECT, 0 in its list, then the ranks of `CLAUSES`."""
+    sources: list[_Source] = field(default_factory=list)
+    promised: list[tuple[str | None, str]] = field(default_factory=list)
+    """Columns named before FROM, with their qualifiers."""
+    outputs: list[str] = field(default_factory=list)
+    """Names of the columns it returns."""
+    item: str = ""
+    """Name of the output being written, as far as it is known."""
+    star: bool = False
+    merged: set[str] = field(default_factory=set)
+    """Columns that USING made one."""
+    slot: str = ""
+    """What a special place wants: `table`, `alias`, `named` (the word after AS), `joined` (what follows an alias),
+    `output` (a column's alias); `cte` (a name), `as`, `body` and `next` within WITH."""
+    conditions: int = 0
+    """Joins that still want their ON or USING."""
+    crossed: bool = False
+    """Whether the join being written has no condition."""
+    key: tuple[_Source, str] | None = None
+    """Left side of the join's equality."""
+    key_step: int = 4
+    """1 after ON, 2 after its first column, 3 after its =, 4 when it is judged."""
+
+
+@dataclass(slots=True)
+class _Frame:
+    """A parenthesis, or the whole."""
+
+    kind: str
+    """`query`, `group`, `call`, `using`, or `free` (unchecked)."""
+    scope: _Scope
+    opener: str = ""
+    role: str = ""
+    """What its result is: `derived` (a table), `cte`, or an expression."""
+    only_query: bool = False
+
+
+class _Stop(Exception):
+    """The text breaks a rule."""
+
+
+_ALIAS = re.compile(r"[a-z]{1,4}\d?$|[A-Z]\d?$")
+"""Aliases that may be used before they are declared."""
+_MADE_UP = re.compile(
+    r"(total|sum|avg|average|mean|count|cnt|num|number|n|max|min|rank|rn|row_?num(ber)?|ratio|rate|share|percent(age)?|"
+    r"difference|diff|value|result|amount)(_\w*)?$|\w+_(total|sum|avg|average|count|cnt|num|max|min|rank|ratio|rate|share|"
+    r"percent(age)?|diff|difference)$"
+)
+"""Names that subqueries give their columns, which may be used before the subquery is written."""
+_AFTER_LEAD = frozenset(("join", "outer"))
+_LEADS = frozenset(("inner", "left", "right", "full", "cross", "natural"))
+_INNER = {
+    "cast": ("as",),
+    "extract": ("from",),
+    "overlay": ("placing", "from", "for"),
+    "position": ("in",),
+    "substring": ("from", "for", "similar", "escape"),
+    "trim": ("from", "both", "leading", "trailing"),
+}
+"""Words that part the arguments of some functions."""
+_BY = frozenset(("group", "order", "partition"))
+
+
+# --- reading --------------------------------------------------------------------------------------------------------
+
+
+class _Reader:
+    """Reads one text, left to right, once."""
+
+    def __init__(self, names: _Names, literals: Literals | None) -> None:
+        self.names = names
+        self.literals = literals
+        self.ctes: dict[str, Columns] = {}
+        self.writing: list[str] = []
+        """Names of the WITH queries being written, innermost last."""
+        self.recursive = False
+        """Whether a WITH query may name itself."""
+        self.frames = [_Frame("query", _Scope(None))]
+        self.previous = ""
+        """The token before, lower case where it is a word; `'` for a text, `0` for a number, `name` for a name."""
+        self.before = ""
+        """The token before that."""
+        self.qualifier: str | None = None
+        self.call = ""
+        """The function just named, before its parenthesis."""
+        self.open = False
+        """Whether the text ends within quotes."""
+        self.compared = False
+        """Whether a literal here is compared with a column."""
+
+    def read(self, text: str) -> bool:
+        """Whether the text keeps to the rules; its last word may be unfinished."""
+        tokens = [(str(m.lastgroup), m[0]) for m in TOKEN.finditer(text)]
+        try:
+            for i, (kind, token) in enumerate(tokens):
+                if kind == "space":
+                    continue
+                rest = tokens[i + 1 : i + 3]
+                following = next((t for k, t in rest if k != "space"), "")
+                self._token(kind, token, following, partial=not rest)
+        except _Stop:
+            return False
+        return True
+
+    def may_stop(self) -> bool:
+        """Whether the statement may end after what was read."""
+        if self.previous == ";":
+            return True
+        frame = self.frames[0]
+        return len(self.frames) == 1 and not self.open and frame.scope.rank >= 0 and self._ends(frame.scope)
+
+    @property
+    def frame(self) -> _Frame:
+        return self.frames[-1]
+
+    @property
+    def scope(self) -> _Scope:
+        return self.frames[-1].scope
+
+    # Tokens
+
+    def _token(self, kind: str, token: str, following: str, partial: bool) -> None:
+        _require(self.previous != ";")
+        self.open = kind in ("open_string", "open_quoted")
+        if self.frame.only_query and self.previous == "(" and kind != "word":
+            _require(token == "(")
+        if kind in ("word", "quoted", "open_quoted"):
+            self._name(kind, token, following, partial)
+            return
+        if partial and token in ("!", "|", ":"):
+            return
+        if kind in ("string", "open_string"):
+            self._text(token, kind == "string")
+            token = "'"
+        elif kind == "number":
+            _require(self.previous not in ("name", "0", "'"))
+            closed = not partial and following != "."
+            _require(not (self.literals and self.compared and not self.literals.number(token, closed)))
+            token = "0"
+        elif kind == "sign":
+            self._sign(token)
+            if token == "*" and self._ended():
+                token = "times"
+        else:
+            raise _Stop
+        if self.scope.key_step == 2 and token == "=":
+            self.scope.key_step = 3
+        elif self.scope.key_step == 3 or (self.scope.key_step == 2 and token not in (".",)):
+            if token != ".":
+                self.scope.key_step = 4
+        elif self.scope.key_step == 1 and token not in ("(", "."):
+            self.scope.key_step = 4
+        self._advance(token)
+
+    def _advance(self, token: str) -> None:
+        self.before, self.previous = self.previous, token
+        if token in ("=", "<>", "!=", "<", ">", "<=", ">=", "like", "ilike", "in", "between"):
+            self.compared = True
+        elif token not in ("(", ",", "'", "0", "not", "-") and not (token == "and" and self.before in ("'", "0")):
+            self.compared = False
+
+    def _text(self, token: str, closed: bool) -> None:
+        _require(self.previous not in ("name", "0", "'"))
+        _require(not (self.frame.kind == "query" and self.scope.slot))
+        text = (token[1:-1] if closed else token[1:]).replace("''", "'")
+        _require(not (self.literals and self.compared and not self.literals.text(text, closed)))
+
+    def _sign(self, sign: str) -> None:
+        frame, scope = self.frame, self.scope
+        outermost = frame.kind == "query"
+        _require(sign not in ("--", "/*", "?", "{", "}", "^", "!", "|", ":") or frame.kind == "free")
+        if frame.kind == "free" and sign not in "()":
+            return
+        if sign == "(":
+            self._open()
+        elif sign == ")":
+            self._close()
+        elif sign == ",":
+            _require(self._ended() and scope.rank >= 0 or scope.slot in ("alias", "joined", "next"))
+            if outermost and scope.slot == "next":
+                scope.slot = "cte"
+            elif outermost and scope.rank == 0:
+                self._output(scope)
+            elif outermost and scope.rank == 1:
+                _require(scope.conditions == 0)
+                scope.slot = "table"
+        elif sign == ".":
+            _require(self.previous == "name" and self.qualifier is not None)
+        elif sign == ";":
+            _require(len(self.frames) == 1 and scope.rank >= 0 and self._ends(scope))
+        elif sign == "*":
+            if outermost and scope.rank == 0 and self.previous in ("select", "distinct", "all", ",", "."):
+                scope.star = True
+            else:
+                _require(self._ended() or self.previous in ("(", "."))
+        else:
+            _require(scope.rank >= 0 and not (outermost and scope.slot))
+            _require(sign in "+-[" or self._ended())
+
+    def _ended(self) -> bool:
+        """Whether an operand or a clause's last word was just read."""
+        return (
+            self.previous in ("name", "alias", "'", "0", ")", "*", "]")
+            or self.previous in OPERANDS | CLOSERS | TYPES | FIELDS
+        )
+
+    # Parentheses
+
+    def _open(self) -> None:
+        frame, scope = self.frame, self.scope
+        if frame.kind == "free":
+            self.frames.append(_Frame("free", scope))
+        elif frame.kind == "query" and scope.slot == "table" and not self.call:
+            self.frames.append(_Frame("group", scope, role="derived", only_query=True))
+        elif frame.kind == "query" and scope.slot in ("alias", "joined") and self.previous == "name":
+            scope.sources[-1] = scope.sources[-1]._replace(columns=None, table=None)
+            self.frames.append(_Frame("free", scope))
+        elif frame.kind == "query" and scope.slot == "as":
+            self.ctes[self.writing[-1]] = None
+            self.frames.append(_Frame("free", scope))
+        elif frame.kind == "query" and scope.slot == "body":
+            self.frames.append(_Frame("group", scope, role="cte", only_query=True))
+        elif self.previous == "using":
+            self.frames.append(_Frame("using", scope))
+        elif self.call:
+            self.frames.append(_Frame("call", scope, opener=self.call))
+        elif frame.kind == "query" and scope.rank == -1:
+            self.frames.append(_Frame("group", scope, role="operand", only_query=True))
+        else:
+            _require(not (frame.kind == "query" and scope.slot))
+            _require(self.previous not in ("name", "'", "0", ")"))
+            self.frames.append(_Frame("group", scope, opener=self.previous))
+        self.call = ""
+
+    def _close(self) -> None:
+        _require(len(self.frames) > 1)
+        frame = self.frames.pop()
+        outer = self.scope
+        columns: Columns = None
+        if frame.kind == "query":
+            _require(frame.scope.rank >= 0 and self._ends(frame.scope))
+            self._output(frame.scope)
+            columns = None if frame.scope.star else frozenset(frame.scope.outputs)
+        elif frame.kind in ("group", "call", "using"):
+            _require(self._ended() or (self.previous == "(" and frame.kind == "call"))
+        if frame.role == "derived":
+            outer.sources.append(_Source("", None, columns))
+            outer.slot = "alias"
+        elif frame.role == "cte":
+            # Set already where the columns were listed, or the query may name itself.
+            self.ctes.setdefault(self.writing.pop(), columns)
+            outer.slot = "next"
+        elif frame.role == "operand":
+            outer.rank, outer.slot = 1, "joined"
+            outer.sources.append(_Source("", None, None))
+        elif frame.kind == "call":
+            if outer.slot == "table" and self.frame.kind == "query":
+                outer.sources.append(_Source("", None, None))
+                outer.slot = "alias"
+            elif outer.rank == 0 and self.frame.kind == "query":
+                outer.item = frame.opener
+
+    def _output(self, scope: _Scope) -> None:
+        scope.outputs.append(scope.item or "?column?")
+        scope.item = ""
+
+    # Words
+
+    def _name(self, kind: str, token: str, following: str, partial: bool) -> None:
+        frame = self.frame
+        quoted = kind != "word"
+        word = token[1:].removesuffix('"').replace('""', '"') if quoted else token.lower()
+        partial = kind == "open_quoted" or (partial and not quoted)
+        if frame.kind == "free":
+            self._advance("name")
+            return
+        if self.previous == ".":
+            self._column(self.qualifier, word, partial)
+            self.qualifier = None
+            self._advance("name")
+            return
+        self.qualifier = None
+        plain = not quoted and self._keyword(word, following, partial)
+        if not plain:
+            self._identifier(word, quoted, token, following, partial)
+
+    def _keyword(self, word: str, following: str, partial: bool) -> bool:
+        """Take the word as a part of the language where it is one here, or, unfinished, may become one."""
+        frame, scope, previous = self.frame, self.scope, self.previous
+        outermost = frame.kind == "query"
+        if previous == "::" or (previous == "as" and frame.opener == "cast" and not outermost):
+            _take(word, TYPES, partial)
+            self._advance("name")
+            return True
+        if previous in _BY and not (previous == "group" and self.before == "within"):
+            _take(word, ("by",), partial)
+            self._advance(word)
+            return True
+        if outermost and previous in _LEADS and self.call == "":
+            _take(word, _AFTER_LEAD, partial)
+            self._join(word)
+            return True
+        special = outermost and scope.slot in ("table", "named", "cte", "output")
+        if special and word not in ("lateral", "only", "recursive"):
+            return False
+        if self._fits(word, self._clauses(), partial):
+            if not partial:
+                self._clause(word)
+            return True
+        if outermost and scope.slot in ("alias", "joined"):
+            if word == "as" and scope.slot == "alias":
+                scope.slot = "named"
+                self._advance("as")
+                return True
+            _require(scope.slot == "alias" or word in ("as", "a"))
+            return False
+        if outermost and scope.slot == "as" and self._fits(word, ("as",), partial):
+            scope.slot = "body" if word == "as" else "as"
+            self._advance(word)
+            return True
+        if word == "as" and outermost and scope.rank == 0 and self._ended():
+            scope.slot = "output"
+            self._advance("as")
+            return True
+        if frame.kind == "call" and self._fits(word, _INNER.get(frame.opener, ()), partial):
+            self._advance(word)
+            return True
+        if scope.slot == "table" and word in ("lateral", "only"):
+            self._advance(word)
+            return True
+        if scope.slot == "body" and self._fits(word, ("materialized", "not"), partial):
+            self._advance(word)
+            return True
+        return self._in_expression(word, following, partial)
+
+    def _in_expression(self, word: str, following: str, partial: bool) -> bool:
+        frame, scope = self.frame, self.scope
+        if scope.rank < 0 and frame.kind == "query":
+            _require(self.previous == "with" or self.previous in SET_OPERATIONS)
+            _take(word, ("recursive",) if self.previous == "with" else ("all", "distinct"), partial)
+            self.recursive |= word == "recursive"
+            self._advance(word)
+            return True
+        if following == "." or (frame.only_query and self.previous == "("):
+            return False
+        in_field = frame.opener == "extract" and self.previous == "(" or self.previous == "'"
+        if in_field and self._fits(word, FIELDS, partial):
+            self._advance(word)
+            return True
+        known = self._is_known(word, partial=False)
+        if partial or following == "(" or (not following and not known):
+            call = self._fits(word, FUNCTIONS, partial)
+        else:
+            call = False
+        if call and not self._ended():
+            self.call = word
+            self.before, self.previous = self.previous, "function"
+            return True
+        typed = following[:1] == "'" or (not following and not known)
+        if typed and self._fits(word, TYPED, partial):
+            self._advance("typed")
+            return True
+        if self._inside(word, partial):
+            self._advance(word)
+            return True
+        if known and not partial and word not in PLAIN:
+            return False
+        if self._fits(word, PLAIN, partial):
+            if word == "end" and scope.rank == 0 and frame.kind == "query":
+                scope.item = "case"
+            self._advance(word)
+            return True
+        return False
+
+    def _inside(self, word: str, partial: bool) -> bool:
+        """Whether the word parts a window, an aggregate or a comparison, as its place says."""
+        frame = self.frame
+        if frame.kind == "call" or (frame.kind == "group" and frame.opener in ("over", "group", "as")):
+            words = WINDOW if self._ended() else ("order", "partition")
+            if self._fits(word, words, partial):
+                return True
+        if frame.opener == "filter" and self.previous == "(":
+            return self._fits(word, ("where",), partial)
+        if self.previous == "within":
+            return self._fits(word, ("group",), partial)
+        comparing = self.previous == "distinct" and self.before in ("is", "not")
+        return comparing and self._fits(word, ("from",), partial)
+
+    def _identifier(self, word: str, quoted: bool, token: str, following: str, partial: bool) -> None:
+        frame, scope = self.frame, self.scope
+        if frame.kind == "query" and scope.slot:
+            self._in_slot(word, token, following, partial)
+        elif frame.kind == "using":
+            shared = [source.columns for source in scope.sources if source.columns is not None]
+            _take(word, self.names.columns.union(*shared), partial)
+            scope.merged.add(word)
+        elif not self._ended() and (following == "." or (partial and self._qualifies(word, True))):
+            _require(self._qualifies(word, partial))
+            self.qualifier = word
+        else:
+            output = frame.kind == "query" and scope.rank == 0 and self._ended() and self.previous != "alias"
+            if not self._ended():
+                self._column(None, word, partial)
+            else:
+                _require(output)
+                scope.item = word
+                self._advance("alias")
+                return
+            if not following and not partial and self._qualifies(word, False):
+                self.qualifier = word
+        self._advance("name")
+
+    def _in_slot(self, word: str, token: str, following: str, partial: bool) -> None:
+        scope = self.scope
+        if scope.slot == "table":
+            self._table(word, following, partial)
+        elif scope.slot == "cte":
+            self.writing.append(word)
+            if self.recursive:
+                self.ctes[word] = None
+            scope.slot = "as"
+        elif scope.slot == "output":
+            scope.item, scope.slot = word, ""
+        elif scope.slot in ("named", "alias"):
+            _require(scope.slot == "named" or bool(_ALIAS.match(token)))
+            scope.sources[-1] = scope.sources[-1]._replace(alias=word)
+            scope.slot = "joined"
+        else:
+            raise _Stop
+
+    def _table(self, word: str, following: str, partial: bool) -> None:
+        scope = self.scope
+        if following == "." and word in self.names.schemas:
+            self.qualifier = word
+            return
+        options = {*self.ctes, *(name for name in self.names.tables if scope.crossed or self._reaches(name))}
+        if not partial and following == "(" and word in SET_FUNCTIONS:
+            self.call = word
+            return
+        if partial:
+            options |= SET_FUNCTIONS | self.names.schemas | {"lateral"}
+        _take(word, options, partial)
+        if not partial:
+            known = self.ctes.get(word) if word in self.ctes else self.names.tables[word].columns
+            scope.sources.append(_Source(word, None if word in self.ctes else word, known))
+            scope.slot = "alias"
+
+    def _reaches(self, name: str) -> bool:
+        """Whether a joined table can be joined with one that is there."""
+        scope = self.scope
+        if scope.conditions == 0 or any(source.table is None for source in scope.sources):
+            return True
+        return any(self.names.joinable(name, source.table) for source in scope.sources if source.table)
+
+    # Clauses and joins
+
+    def _clauses(self) -> Iterable[str]:
+        """Words that may begin a new part here."""
+        frame, scope = self.frame, self.scope
+        if frame.kind != "query":
+            if self.previous == "(" and frame.kind in ("group", "call"):
+                return ("select", "with", "values")
+            return ()
+        if scope.rank < 0:
+            return ("select", "with") if not scope.slot or scope.slot == "next" else ()
+        if not self._ended() and scope.slot not in ("alias", "joined"):
+            return ()
+        if scope.rank == 0:
+            return ("from", *SET_OPERATIONS, "limit", "where") if not scope.promised else ("from",)
+        found: list[str] = []
+        if scope.rank == 1:
+            found += ["on", "using"] if scope.conditions and scope.slot else []
+            found += JOINS if not scope.conditions or not scope.slot else ()
+        if self._kept(scope) and not (scope.rank == 1 and scope.conditions):
+            found += SET_OPERATIONS
+            found += (clause for clause, rank in CLAUSES.items() if rank > scope.rank or rank == scope.rank == 7)
+        return found
+
+    def _clause(self, word: str) -> None:
+        scope = self.scope
+        if word == "select" or word == "with":
+            if self.frame.kind != "query":
+                self.frame.kind = "query"
+                lateral = self.frame.role in ("", "operand") or self.before == "lateral"
+                self.frame.scope = scope = _Scope(scope if lateral else None)
+            scope.rank, scope.slot = (0, "") if word == "select" else (-1, "cte")
+        elif word == "values":
+            self.frame.kind = "free"
+        elif word in SET_OPERATIONS:
+            self._output(scope)
+            fresh = _Scope(scope.parent, outputs=scope.outputs, star=scope.star)
+            self.frame.scope = fresh
+        elif word in ("on", "using"):
+            scope.conditions -= 1
+            scope.slot = ""
+            unknown = any(source.table is None for source in scope.sources)
+            scope.key, scope.key_step = None, 1 if word == "on" and not unknown else 4
+        elif word in JOINS:
+            self._join(word)
+            return
+        else:
+            if word == "from":
+                self._output(scope)
+            scope.rank, scope.slot = CLAUSES[word], "table" if word == "from" else ""
+        self._advance(word)
+
+    def _join(self, word: str) -> None:
+        scope = self.scope
+        if word == "join":
+            scope.crossed = self.previous in ("cross", "natural") or self.before == "natural"
+            scope.conditions += not scope.crossed
+            scope.slot = "table"
+        self._advance(word)
+
+    def _ends(self, scope: _Scope) -> bool:
+        """Whether this SELECT may end here: nothing open, and every promised column kept."""
+        if scope.slot not in ("", "alias", "joined") or not (self._ended() or scope.slot):
+            return False
+        return self._kept(scope) and not (scope.rank <= 1 and scope.conditions)
+
+    def _kept(self, scope: _Scope) -> bool:
+        """Whether the tables of FROM have every column that was named before it, each in one place."""
+        return all(self._found(scope, qualifier, column) for qualifier, column in scope.promised)
+
+    def _found(self, scope: _Scope, qualifier: str | None, column: str) -> bool:
+        if qualifier is None:
+            holders = [source for source in scope.sources if source.columns is None or column in source.columns]
+            if (
+                len(holders) > 1
+                and column not in scope.merged
+                and all(source.columns is not None for source in holders)
+            ):
+                return False
+        else:
+            holders = [s for s in scope.sources if s.alias == qualifier and (s.columns is None or column in s.columns)]
+        if holders:
+            return True
+        return scope.parent is not None and (scope.parent.rank <= 0 or self._found(scope.parent, qualifier, column))
+
+    # Columns
+
+    def _column(self, qualifier: str | None, word: str, partial: bool) -> None:
+        """Check a column, and note what it promises or joins."""
+        scope = self.scope
+        if qualifier in self.names.schemas and scope.slot == "table":
+            self._table(word, "", partial)
+            return
+        if qualifier is None:
+            _require(self._is_known(word, partial))
+            source = next((s for s in scope.sources if s.columns and word in s.columns), None)
+        else:
+            source = self._source(scope, qualifier)
+            columns = self._columns_of(scope, qualifier)
+            if source is not None and scope.key_step in (1, 3) and columns is not None:
+                columns = frozenset(column for column in columns if self._may_join(source, column))
+            made_up = source is None and qualifier not in self.names.tables and bool(_MADE_UP.match(word))
+            _require(columns is None or made_up or self._fits(word, columns, partial))
+        if partial:
+            return
+        if scope.key_step in (1, 3):
+            scope.key_step = 2 if scope.key_step == 1 and qualifier and source else 4
+            scope.key = (source, word) if source else None
+        if scope.rank == 0:
+            scope.promised.append((qualifier, word))
+            if self.frame.kind == "query":
+                scope.item = word
+
+    def _may_join(self, source: _Source, column: str) -> bool:
+        """Whether an ON may begin, or go on, with this column of this table."""
+        scope = self.scope
+        newest = scope.sources[-1]
+        if source not in scope.sources:
+            return True
+        if scope.key_step == 3 and scope.key:
+            others = [scope.key]
+        else:
+            partners = scope.sources[:-1] if source is newest else [newest]
+            others = [(other, name) for other in partners for name in other.columns or ()]
+        return any(
+            other is not source
+            and newest in (source, other)
+            and self.names.joins(source.table or "", column, other.table or "", name)
+            for other, name in others
+        )
+
+    def _source(self, scope: _Scope | None, alias: str) -> _Source | None:
+        while scope is not None:
+            for source in scope.sources:
+                if source.alias == alias:
+                    return source
+            scope = scope.parent
+        return None
+
+    def _columns_of(self, scope: _Scope, qualifier: str) -> Columns:
+        source = self._source(scope, qualifier)
+        if source is not None:
+            return source.columns
+        if qualifier in self.names.tables:
+            return self.names.tables[qualifier].columns
+        if qualifier in self.ctes:
+            return self.ctes[qualifier]
+        # An alias that is yet to be declared: of a table, of a WITH, or of a subquery.
+        written = self.ctes.values()
+        return None if None in written else self.names.columns.union(*filter(None, written))
+
+    def _qualifies(self, word: str, partial: bool) -> bool:
+        """Whether the word may stand before a dot."""
+        scope: _Scope | None = self.scope
+        while scope is not None:
+            names: Iterable[str] = [source.alias for source in scope.sources]
+            if scope.rank <= 0:
+                names = [*names, *self.names.tables, *self.ctes]
+                if _ALIAS.match(word):
+                    return True
+            if self._fits(word, names, partial):
+                return True
+            scope = scope.parent
+        return False
+
+    def _is_known(self, word: str, partial: bool) -> bool:
+        """Whether the word may be a column here, unqualified."""
+        scope: _Scope | None = self.scope
+        first = True
+        while scope is not None:
+            if any(source.columns is None for source in scope.sources):
+                return True
+            if scope.rank <= 0:
+                if self._fits(word, self.names.columns, partial) or _MADE_UP.match(word):
+                    return True
+                if any(columns is None or self._fits(word, columns, partial) for columns in self.ctes.values()):
+                    return True
+            for source in scope.sources:
+                if self._fits(word, source.columns or (), partial):
+                    holders = [s for s in scope.sources if word in (s.columns or ())]
+                    if partial or len(holders) <= 1 or word in scope.merged:
+                        return True
+            if first and scope.rank >= 3 and self._fits(word, scope.outputs, partial):
+                return True
+            scope, first = scope.parent, False
+        return False
+
+    @staticmethod
+    def _fits(word: str, options: Iterable[str], partial: bool) -> bool:
+        if partial:
+            return any(option.startswith(word) for option in options)
+        return word in options
+
+
+def _take(word: str, options: Iterable[str], partial: bool) -> None:
+    _require(_Reader._fits(word, options, partial))
+
+
+def _require(rule: bool) -> None:
+    if not rule:
+        raise _Stop

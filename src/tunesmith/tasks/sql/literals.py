@@ -1,0 +1,75 @@
+"""Which texts and numbers a question gives cause to compare with."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+
+_NUMBERS = {
+    word: str(i)
+    for i, word in enumerate(
+        "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen "
+        "seventeen eighteen nineteen twenty".split()
+    )
+}
+_MONTHS = "january february march april may june july august september october november december".split()
+_UNITS = re.compile(
+    r"\b(hour|day|week|fortnight|month|quarter|year|decade|dozen|half|percent|percentage|share|ratio|couple|last|this|"
+    r"today|yesterday)s?\b|%"
+)
+_ALWAYS = ("100", *map(str, range(13)))
+_TIME = re.compile(r"\d{1,2}:")
+_DATE = re.compile(r"\d{4}(-\d{0,2}(-\d{0,2}([ T][\d:.+]*)?)?)?")
+
+
+class Literals:
+    """The texts and numbers of a question and of the values that are known.
+
+    Texts are compared without regard to case, and with `_`, `-` and spaces as one. Numbers may be written with
+    thousands commas, as `60k`, or in words; a year may be off by one, for the end of a period.
+    """
+
+    def __init__(self, question: str, values: Collection[str] = ()) -> None:
+        lower = question.lower()
+        self._question = f" {_plain(question)} "
+        self._values = [_plain(value) for value in values]
+        numbers = {found.replace(",", "") for found in re.findall(r"\d[\d,]*(?:\.\d+)?", lower)}
+        numbers |= {found.rstrip(".") for found in re.findall(r"\d+(?:\.\d+)?", lower)}
+        numbers |= {str(int(float(n) * 1000)) for n in re.findall(r"(\d+(?:\.\d+)?)\s?k\b", lower)}
+        numbers |= {str(int(float(n) * 1_000_000)) for n in re.findall(r"(\d+(?:\.\d+)?)\s?(?:m\b|million)", lower)}
+        words = re.findall(r"[a-z]+", lower)
+        numbers |= {_NUMBERS[word] for word in words if word in _NUMBERS}
+        numbers |= {str(i + 1) for i, month in enumerate(_MONTHS) if any(_is_month(word, month) for word in words)}
+        self._years = {n for n in numbers if re.fullmatch(r"(1[89]|2[01])\d\d", n)}
+        numbers |= {str(int(year) + step) for year in self._years for step in (-1, 1)}
+        self._numbers = {*numbers, *_ALWAYS}
+        self._any_number = bool(_UNITS.search(lower))
+
+    def text(self, text: str, closed: bool) -> bool:
+        """Whether a text (up to its closing quote, or so far) is a part of the question or the start of a value."""
+        bare = text.strip("%")
+        if _TIME.match(bare):
+            return True
+        if _DATE.match(bare) and len(bare) > 3 or (bare.isdigit() and not closed):
+            return not self._years or any(
+                str(int(year) + step).startswith(bare[:4]) for year in self._years for step in (-1, 0, 1)
+            )
+        plain = _plain(bare)
+        if not plain or f" {plain}" in self._question:
+            return True
+        return any(value == plain if closed else value.startswith(plain) for value in self._values)
+
+    def number(self, text: str, closed: bool) -> bool:
+        """The same for a number."""
+        if self._any_number or (closed and text in self._numbers):
+            return True
+        trimmed = text.rstrip("0").rstrip(".") if "." in text else text
+        return trimmed in self._numbers or (not closed and any(n.startswith(text) for n in self._numbers))
+
+
+def _is_month(word: str, month: str) -> bool:
+    return word == month or (len(word) == 3 and month.startswith(word))
+
+
+def _plain(text: str) -> str:
+    return " ".join(re.sub(r"[\W_]+", " ", text.lower()).split())

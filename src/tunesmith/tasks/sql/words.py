@@ -1,0 +1,79 @@
+"""The words and tokens of PostgreSQL, as far as a reader of unfinished queries needs them."""
+
+from __future__ import annotations
+
+import re
+
+TOKEN = re.compile(
+    r"""(?P<space>\s+)
+    | (?P<open_string>'(?:[^']|'')*\Z) | (?P<string>'(?:[^']|'')*')
+    | (?P<open_quoted>"(?:[^"]|"")*\Z) | (?P<quoted>"(?:[^"]|"")*")
+    | (?P<number>(?:\d+(?:\.\d*)?|\.\d+)) | (?P<word>[^\W\d][\w$]*)
+    | (?P<sign>::|<>|!=|<=|>=|\|\||->>|->|~\*|!~|--|/\*|[-+*/%<>=(),.;\[\]^~|&\#:@?{}!])
+    | (?P<other>.)""",
+    re.VERBOSE | re.DOTALL,
+)
+
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+JOINS = _words("join inner left right full outer cross natural")
+SET_OPERATIONS = _words("union intersect except")
+CLAUSES = {
+    "from": 1, "where": 2, "group": 3, "having": 4, "window": 5, "order": 6, "limit": 7, "offset": 7, "fetch": 7,
+    "for": 8,
+}  # fmt: skip
+"""Words that begin a part of a query, and the order the parts come in."""
+
+OPERANDS = _words("null true false end current_date current_time current_timestamp localtime localtimestamp")
+"""Words that are a value, or end one: a query may stop after them."""
+CLOSERS = _words("asc desc first last only ties row rows current_user session_user")
+"""Words a query may stop after though they are no value."""
+TYPES = _words(
+    """bigint bool boolean bpchar bytea char character date decimal double float float4 float8 int int2 int4 int8
+    integer interval json jsonb money name numeric precision real regclass regtype serial smallint text time
+    timestamp timestamptz timetz uuid varchar varying xml with without zone"""
+)
+TYPED = _words("date time timestamp interval timestamptz")
+"""Types that may stand before a text to type it: DATE '2024-01-01'."""
+FIELDS = _words(
+    """century day decade dow doy epoch hour isodow isoyear julian microseconds millennium milliseconds minute
+    month quarter second timezone week year years months days hours minutes seconds weeks"""
+)
+PLAIN = OPERANDS | _words(
+    """all and any array as asc at between both by case collate current desc distinct else escape exclude exists
+    filter first following ilike in is isnull last leading like next no not notnull nulls only or over preceding row
+    rows similar some symmetric then ties to trailing unbounded when with within without zone"""
+)
+"""Words that may stand in an expression."""
+WINDOW = _words("order partition range groups rows by")
+"""Words that may stand in the parentheses of a window or an aggregate."""
+FUNCTIONS = _words(
+    """abs acos acosh age any_value array_agg array_append array_length array_position array_remove array_to_json
+    array_to_string arrayoverlap ascii asin asind atan atan2 avg bit_and bit_count bit_length bit_or bool_and
+    bool_or btrim cardinality cast cbrt ceil ceiling char_length character_length chr clock_timestamp coalesce
+    concat concat_ws corr cos cosd cot count covar_pop covar_samp cube cume_dist date date_bin date_part
+    date_trunc decode degrees dense_rank div encode every exp extract factorial first_value float floor format
+    gcd generate_series greatest grouping initcap int isfinite json_agg json_array_elements
+    json_array_elements_text json_array_length json_build_array json_build_object json_each json_each_text
+    json_extract_path_text json_object_agg jsonb_agg jsonb_array_elements jsonb_array_elements_text
+    jsonb_array_length jsonb_build_array jsonb_build_object jsonb_each jsonb_each_text jsonb_extract_path_text
+    jsonb_object_agg jsonb_object_keys justify_days justify_hours justify_interval lag last_value lcm lead least
+    left length ln log log10 lower lpad ltrim make_date make_interval make_time make_timestamp make_timestamptz
+    max md5 min mod mode now nth_value ntile nullif numeric octet_length overlay percent_rank percentile_cont
+    percentile_disc pi position power radians random rank regexp_count regexp_instr regexp_like regexp_match
+    regexp_matches regexp_replace regexp_split_to_array regexp_split_to_table regexp_substr regr_avgx regr_avgy
+    regr_count regr_intercept regr_r2 regr_slope repeat replace reverse right rollup round row_number
+    row_to_json rpad rtrim scale sets sign sin sind split_part sqrt starts_with statement_timestamp stddev
+    stddev_pop stddev_samp string_agg string_to_array string_to_table strpos substr substring sum tan tand text
+    timezone to_char to_date to_hex to_json to_jsonb to_number to_timestamp translate trim trim_array trunc
+    unnest upper uuid var_pop var_samp variance width_bucket"""
+)
+SET_FUNCTIONS = _words(
+    """generate_series unnest json_array_elements json_array_elements_text json_each json_each_text
+    jsonb_array_elements jsonb_array_elements_text jsonb_each jsonb_each_text jsonb_object_keys regexp_matches
+    regexp_split_to_table string_to_table"""
+)
+"""Functions that stand where a table may."""

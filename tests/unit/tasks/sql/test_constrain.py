@@ -1,0 +1,324 @@
+"""The constraint lets every right query through, prefix by prefix, and stops the mistakes small models make."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tunesmith.tasks.sql.compose import Composer
+from tunesmith.tasks.sql.constrain import SchemaConstraint
+from tunesmith.tasks.sql.literals import Literals
+from tunesmith.tasks.sql.schema import Column, Schema, Style, Table, render_schema
+from tunesmith.tasks.sql.schema_text import read_schema_text
+
+SCHEMA = Schema(
+    "practice",
+    (
+        Table(
+            "clinics",
+            (
+                Column("id", "integer", primary_key=True),
+                Column("name", "text"),
+                Column("city", "text", values=("Cork", "O'Brien's Bridge")),
+                Column("opened_on", "date"),
+            ),
+            comment="where we work",
+        ),
+        Table(
+            "vets",
+            (
+                Column("id", "integer", primary_key=True),
+                Column("clinic_id", "integer", references=("clinics", "id")),
+                Column("name", "text"),
+                Column("salary", "numeric(10,2)", comment="euro, a year"),
+            ),
+        ),
+        Table(
+            "owners",
+            (
+                Column("id", "integer", primary_key=True),
+                Column("name", "text"),
+                Column("city", "text"),
+                Column("joined_on", "date"),
+            ),
+        ),
+        Table(
+            "pets",
+            (
+                Column("id", "integer", primary_key=True),
+                Column("owner_id", "integer", references=("owners", "id")),
+                Column("name", "text"),
+                Column("species", "text"),
+                Column("weight_kg", "numeric"),
+            ),
+        ),
+        Table(
+            "appointments",
+            (
+                Column("id", "integer", primary_key=True),
+                Column("pet_id", "integer", references=("pets", "id")),
+                Column("vet_id", "integer", references=("vets", "id")),
+                Column("starts_at", "timestamp"),
+                Column("End", "integer"),
+            ),
+        ),
+        Table("Old Prices", (Column("year", "integer"), Column("Price (EUR)", "numeric"))),
+    ),
+)
+
+RIGHT = [
+    "SELECT COUNT(*) FROM pets",
+    "SELECT name FROM pets WHERE species = 'dog' AND weight_kg > 8.5 ORDER BY weight_kg DESC LIMIT 5",
+    "SELECT pets.name FROM pets JOIN owners ON pets.owner_id = owners.id WHERE owners.city = 'Cork'",
+    "SELECT owners.name, COUNT(*) AS total FROM owners LEFT JOIN pets ON pets.owner_id = owners.id "
+    "GROUP BY owners.id, owners.name HAVING COUNT(*) >= 3 ORDER BY total DESC NULLS LAST",
+    "SELECT c.name FROM clinics AS c JOIN vets v ON v.clinic_id = c.id JOIN appointments a ON a.vet_id = v.id",
+    "SELECT name FROM owners WHERE id NOT IN (SELECT owner_id FROM pets)",
+    "SELECT name FROM owners WHERE NOT EXISTS (SELECT 1 FROM pets WHERE pets.owner_id = owners.id)",
+    "SELECT name FROM vets WHERE salary > (SELECT AVG(salary) FROM vets)",
+    "SELECT AVG(total) FROM (SELECT COUNT(*) AS total FROM pets GROUP BY owner_id) AS counts",
+    "SELECT EXTRACT(YEAR FROM joined_on), COUNT(*) FROM owners GROUP BY EXTRACT(YEAR FROM joined_on)",
+    "SELECT name, RANK() OVER (PARTITION BY species ORDER BY weight_kg DESC) FROM pets",
+    "SELECT 100.0 * COUNT(*) FILTER (WHERE species = 'cat') / COUNT(*) FROM pets",
+    "SELECT 2 * weight_kg FROM pets",
+    "SELECT CAST(salary AS double precision) / 12, salary::integer FROM vets",
+    "SELECT CASE WHEN weight_kg > 10 THEN 'big' ELSE 'small' END AS size, COUNT(*) FROM pets GROUP BY size",
+    "SELECT name FROM owners UNION SELECT name FROM vets ORDER BY name",
+    "SELECT name FROM owners WHERE city = 'Cork' EXCEPT SELECT name FROM vets",
+    "(SELECT name FROM owners LIMIT 1) UNION ALL (SELECT name FROM vets LIMIT 1)",
+    "WITH heavy AS (SELECT owner_id, MAX(weight_kg) AS most FROM pets GROUP BY owner_id) "
+    "SELECT owners.name, heavy.most FROM heavy JOIN owners ON owners.id = heavy.owner_id",
+    "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 5) SELECT i FROM n",
+    "SELECT DISTINCT ON (species) species, name FROM pets ORDER BY species, weight_kg DESC",
+    "SELECT name FROM owners WHERE joined_on >= DATE '2024-01-01' AND joined_on < DATE '2025-01-01' + INTERVAL '1 day'",
+    "SELECT a.name FROM vets AS a JOIN vets AS b ON a.clinic_id = b.clinic_id WHERE a.id <> b.id",
+    "SELECT owners.name FROM owners JOIN clinics ON owners.city = clinics.city",
+    "SELECT owners.name FROM owners CROSS JOIN clinics",
+    "SELECT pets.name FROM pets, owners WHERE pets.owner_id = owners.id",
+    'SELECT "End", appointments."End" FROM appointments WHERE starts_at::date = \'2025-03-01\'',
+    'SELECT "Price (EUR)" FROM "Old Prices" WHERE year = 2024',
+    "SELECT STRING_AGG(name, ', ' ORDER BY name) FROM pets",
+    "SELECT name FROM clinics WHERE city = 'O''Brien''s Bridge'",
+    "SELECT TO_CHAR(starts_at, 'YYYY-MM') AS month, COUNT(*) FROM appointments GROUP BY month",
+    "select p.name from public.pets p where p.species ilike '%dog%' and p.weight_kg is not null;",
+    "SELECT name FROM pets WHERE weight_kg IS DISTINCT FROM 5 AND species != 'dog' AND name || 'x' <> ''",
+    "SELECT g FROM generate_series(1, 12) AS g",
+    "SELECT PERCENTILE_CONT(0.5) WITHIN GROUP (ORDER BY salary) FROM vets",
+]
+
+
+def refused_at(constraint: SchemaConstraint, sql: str, step: int = 1) -> str | None:
+    """The first start of the query that is refused, the whole query where it may not end, or None."""
+    for end in (*range(1, len(sql), step), len(sql)):
+        if not constraint.allows(sql[:end]):
+            return sql[:end]
+    return None if constraint.complete(sql) else f"{sql} (incomplete)"
+
+
+@pytest.fixture(scope="module", params=["compact", "ddl"])
+def constraint(request: pytest.FixtureRequest) -> SchemaConstraint:
+    style: Style = request.param
+    return SchemaConstraint("Write one PostgreSQL query.\n\n" + render_schema(SCHEMA, style), "Which ones?")
+
+
+@pytest.mark.parametrize("sql", RIGHT)
+def test_a_right_query_is_allowed_at_every_letter(sql: str, constraint: SchemaConstraint) -> None:
+    assert refused_at(constraint, sql) is None
+
+
+@pytest.mark.parametrize(
+    ("good", "bad"),
+    [
+        ("SELECT ", "salry"),
+        ("SELECT name FROM ", "riders"),
+        ("SELECT COUNT(*) FROM pets WHERE ", "city"),
+        ("SELECT COUNT(*) FROM pets WHERE ", "owners."),
+        ("SELECT owners.", "salary"),
+        ("SELECT pets.species FROM pets JOIN owners ON pets.owner_id = owners.id WHERE owners.", "species"),
+        ("SELECT pets.name FROM pets JOIN owners ON pets.", "weight_kg"),
+        ("SELECT pets.name FROM pets JOIN owners ON pets.owner_id = owners.", "name"),
+        ("SELECT pets.name FROM pets JOIN owners ON pets.owner_id = ", "pets."),
+        ("SELECT pets.species FROM pets JOIN owners ON pets.owner_id = owners.id WHERE ", "name"),
+        ("SELECT owners.city FROM pets ", "WHERE"),
+        ("SELECT species FROM owners ", "ORDER"),
+        ("SELECT pets.name FROM pets JOIN owners ", "WHERE"),
+        ("SELECT name FROM pets ORDER BY name ", "WHERE"),
+        ("SELECT name FROM pets WHERE species ", "name"),
+        ("SELECT name FROM pets WHERE species = ", "= "),
+        ("SELECT name FROM pets WHERE (species = 'a' ", "ORDER"),
+        ("SELECT name FROM pets WHERE species = 'dog' ", "'cat'"),
+        ("SELECT name FROM pets GROUP ", "name"),
+        ("SELECT COUNT(*)", ")"),
+        ("SELECT name FROM pets; ", "SELECT"),
+        ("SELECT name FROM pets ", "-- all"),
+        ("SELECT ", "frobnicate("),
+        ("SELECT name FROM vets AS v WHERE ", "vets."),
+        ("WITH heavy AS (SELECT owner_id FROM pets) SELECT heavy.", "salary"),
+        ("SELECT name FROM owners WHERE id IN (SELECT owner_id FROM ", "riders"),
+        ("", "DELETE FROM pets"),
+        ("", "Here is the query"),
+        ("", "```sql"),
+        ('SELECT "', "end"),
+        ("SELECT name surname ", "first_name"),
+    ],
+)
+def test_a_mistake_is_stopped(good: str, bad: str, constraint: SchemaConstraint) -> None:
+    assert not good or constraint.allows(good)
+    assert not constraint.allows(good + bad + " ")
+
+
+def test_a_wrong_name_is_stopped_at_its_first_wrong_letter(constraint: SchemaConstraint) -> None:
+    assert constraint.allows("SELECT name FROM app") and not constraint.allows("SELECT name FROM apx")
+    assert constraint.allows("SELECT vets.sal") and not constraint.allows("SELECT vets.sax")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "SELECT",
+        "SELECT name",
+        "SELECT name FROM",
+        "SELECT name FROM pe",
+        "SELECT name FROM pets WHERE",
+        "SELECT name FROM pets WHERE NOT",
+        "SELECT name FROM pets WHERE name = 'a",
+        "SELECT name FROM pets WHERE id IN (SELECT id FROM pets",
+        "SELECT COUNT(* FROM pets",
+        "SELECT name FROM pets ORDER BY",
+        "SELECT name FROM pets LIMIT",
+        "SELECT name, FROM pets",
+        "SELECT pets.name FROM pets JOIN owners",
+        "SELECT owners.name FROM pets",
+        "WITH a AS (SELECT name FROM pets)",
+    ],
+)
+def test_an_unfinished_query_is_not_complete(text: str, constraint: SchemaConstraint) -> None:
+    assert not constraint.complete(text)
+
+
+def test_both_styles_and_dumps_say_the_same_schema() -> None:
+    dump = """
+    CREATE TABLE public.clinics (id integer NOT NULL, name text, city text, opened_on date, PRIMARY KEY (id));
+    CREATE TABLE vets (id integer PRIMARY KEY, clinic_id integer NOT NULL, name text, salary numeric(10,2) DEFAULT 0,
+      CONSTRAINT works FOREIGN KEY (clinic_id) REFERENCES clinics(id));
+    """
+    compact, ddl = (read_schema_text(render_schema(SCHEMA, style)) for style in ("compact", "ddl"))
+    assert compact == ddl
+    assert compact["clinics"].values == ("Cork", "O'Brien's Bridge")
+    assert compact["Old Prices"].columns == {"year", "Price (EUR)"}
+    assert compact["appointments"].references == {"pet_id": ("pets", "id"), "vet_id": ("vets", "id")}
+    for name, table in read_schema_text(dump).items():
+        assert (table.columns, table.primary_key, table.references) == (
+            ddl[name].columns,
+            ddl[name].primary_key,
+            ddl[name].references,
+        )
+
+
+def values_of(table: str, column: str) -> list[object]:
+    kind = SCHEMA.table(table).column(column).kind
+    if kind == "number":
+        return [3, 12, 250]
+    if kind in ("date", "time"):
+        import datetime as dt
+
+        return [dt.date(2024, 3, 5), dt.date(2023, 11, 30)]
+    return ["Cork", "Max", "dog", "rabbit", "Ann O'Hara"]
+
+
+def test_what_the_builder_composes_is_allowed() -> None:
+    composer, rng = Composer(SCHEMA, values_of), random.Random(0)  # type: ignore[arg-type]
+    loose = {style: SchemaConstraint(render_schema(SCHEMA, style), "") for style in ("compact", "ddl")}
+    kinds = set()
+    for i in range(300):
+        draft = composer.draw(rng)
+        assert draft is not None
+        kinds.add(draft.kind)
+        refused = refused_at(loose["ddl" if i % 2 else "compact"], draft.sql, step=7)
+        assert refused is None, f"{draft.sql}\nrefused at {refused}"
+    assert len(kinds) > 15
+
+
+def developed() -> Iterator[tuple[str, str, str, str]]:
+    """(where, schema, question, SQL) of the demo's development half, and of public sets where they are at hand."""
+    company = Path(__file__).parents[4] / "recipes" / "sql" / "company"
+    tables = re.findall(r"CREATE TABLE.*?\n\);", (company / "company.sql").read_text("utf-8"), re.DOTALL)
+    for line in (company / "questions.jsonl").read_text("utf-8").splitlines():
+        row = json.loads(line)
+        if row["half"] == "dev":
+            yield "company", "\n".join(tables), row["question"], row["sql"]
+    for name in ("defog", "spider_dev") if "TUNESMITH_DATA" in os.environ else ():
+        path = Path(os.environ["TUNESMITH_DATA"]) / "sql" / f"{name}.jsonl"
+        for line in path.read_text("utf-8").splitlines():
+            row = json.loads(line)
+            yield name, row["schema_ddl"], row["question"], row["gold_sql"].strip().rstrip(";")
+
+
+def test_no_gold_query_is_forbidden() -> None:
+    refused = {
+        sql: at
+        for _, schema, question, sql in developed()
+        if (at := refused_at(SchemaConstraint(schema, question), sql, step=5)) is not None
+    }
+    assert not refused
+
+
+def test_strict_literals_cost_few_gold_queries() -> None:
+    """A right value that is not in the question is why strictness is not the default."""
+    pairs = [pair for pair in developed() if pair[0] == "company"]
+    refused = [
+        sql
+        for _, schema, question, sql in pairs
+        if refused_at(SchemaConstraint(schema, question, strict_literals=True), sql, step=len(sql)) is not None
+    ]
+    assert 0 < len(refused) <= len(pairs) // 25
+
+
+@pytest.mark.parametrize(
+    ("question", "text", "right"),
+    [
+        ("Which owners live in lyon?", "Lyon", True),
+        ("Which owners live in Lyon?", "Lyons", False),
+        ("How many no-shows?", "no_show", True),
+        ("Anything about parking?", "%parking%", True),
+        ("Invoices of March 2025", "2025-03-01", True),
+        ("Invoices of December 2025", "2026-01-01", True),
+        ("Invoices of March 2025", "2019-03-01", False),
+        ("Irish suppliers", "Ireland", False),
+    ],
+)
+def test_a_text_comes_from_the_question(question: str, text: str, right: bool) -> None:
+    assert Literals(question).text(text, closed=True) == right
+    assert Literals(question, ["Ireland", "Lyons", "2019-03-01"]).text("Ireland", closed=True)
+
+
+@pytest.mark.parametrize(
+    ("question", "number", "right"),
+    [
+        ("more than 1,000 euro", "1000", True),
+        ("under 60k", "60000", True),
+        ("five-star reviews", "5", True),
+        ("in March 2025", "3", True),
+        ("weighing over 8.5", "8.50", True),
+        ("longer than four weeks", "28", True),
+        ("more than 1,000 euro", "2000", False),
+        ("which dogs", "37", False),
+    ],
+)
+def test_a_number_comes_from_the_question(question: str, number: str, right: bool) -> None:
+    assert Literals(question).number(number, closed=True) == right
+
+
+def test_strict_literals_stop_a_miscopied_name() -> None:
+    strict = SchemaConstraint(render_schema(SCHEMA), "How many pets does Ann Vouchers have?", strict_literals=True)
+    start = "SELECT COUNT(*) FROM pets JOIN owners ON pets.owner_id = owners.id WHERE owners.name = '"
+    assert strict.allows(start + "Ann Vouch") and not strict.allows(start + "Ann Vouer")
+    assert refused_at(strict, start + "Ann Vouchers'", step=4) is None
+    assert not strict.allows("SELECT name FROM pets WHERE weight_kg > 77 ")
