@@ -8,8 +8,9 @@ not know it lets pass, because forbidding a right answer costs more than letting
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import NamedTuple
 
 from tunesmith.tasks.sql.literals import Literals
@@ -45,9 +46,8 @@ class SchemaConstraint:
     def __init__(
         self, schema_text: str, question: str, strict_literals: bool = False, values: Collection[str] = ()
     ) -> None:
-        tables = read_schema_text(schema_text)
-        shown = [value for table in tables.values() for value in table.values]
-        self._names = _Names(tables)
+        self._names = _names_of(schema_text)
+        shown = [value for table in self._names.tables.values() for value in table.values]
         self._literals = Literals(question, [*values, *shown]) if strict_literals else None
 
     def allows(self, text: str) -> bool:
@@ -73,14 +73,8 @@ class _Names:
         self.keyed = {name for name, table in tables.items() if table.references}
         self.keyed |= {target for name in self.keyed for target, _ in tables[name].references.values()}
         self.roots = {(name, column): self._root(name, column) for name in tables for column in tables[name].columns}
-        self._related = {
-            (a, b): any(self.roots[a, x] == self.roots[b, y] and (a, x) != (b, y) for x, y in self._pairs(a, b))
-            for a in tables
-            for b in tables
-        }
-
-    def _pairs(self, a: str, b: str) -> Iterator[tuple[str, str]]:
-        return ((x, y) for x in self.tables[a].columns for y in self.tables[b].columns)
+        self._leads: dict[tuple[str, str, str], bool] = {}
+        self._of_table = {name: frozenset(self.roots[name, c] for c in table.columns) for name, table in tables.items()}
 
     def _root(self, table: str, column: str) -> tuple[str, str]:
         """Where a key points to in the end: columns with one root hold the same values."""
@@ -101,10 +95,27 @@ class _Names:
         if not {a, b} <= self.keyed or self.roots[a, x] == self.roots[b, y]:
             return True
         keys = x in self.tables[a].primary_key or y in self.tables[b].primary_key
-        return not self._related[a, b] and x == y and not keys
+        return not self.related(a, b) and x == y and not keys
+
+    def related(self, a: str, b: str) -> bool:
+        """Whether columns of both hold the same values, by declared keys."""
+        return a != b and not self._of_table[a].isdisjoint(self._of_table[b])
+
+    def leads(self, a: str, x: str, b: str) -> bool:
+        """Whether `a.x` joins any column of b."""
+        key = (a, x, b)
+        if key not in self._leads:
+            self._leads[key] = any(self.joins(a, x, b, y) for y in self.tables[b].columns)
+        return self._leads[key]
 
     def joinable(self, a: str, b: str) -> bool:
-        return self._related[a, b] or any(self.joins(a, x, b, y) for x, y in self._pairs(a, b))
+        return any(self.leads(a, x, b) for x in self.tables[a].columns)
+
+
+@lru_cache(maxsize=32)
+def _names_of(schema_text: str) -> _Names:
+    """Read a schema once, however many questions are asked about it."""
+    return _Names(read_schema_text(schema_text))
 
 
 class _Source(NamedTuple):
@@ -185,6 +196,8 @@ _INNER = {
     "trim": ("from", "both", "leading", "trailing"),
 }
 """Words that part the arguments of some functions."""
+_MORE_TYPE = frozenset(("precision", "varying", "with", "without", "time", "zone"))
+"""Second words of types."""
 _BY = frozenset(("group", "order", "partition"))
 
 
@@ -265,9 +278,7 @@ class _Reader:
             _require(not (self.literals and self.compared and not self.literals.number(token, closed)))
             token = "0"
         elif kind == "sign":
-            self._sign(token)
-            if token == "*" and self._ended():
-                token = "times"
+            token = self._sign(token)
         else:
             raise _Stop
         if self.scope.key_step == 2 and token == "=":
@@ -292,16 +303,19 @@ class _Reader:
         text = (token[1:-1] if closed else token[1:]).replace("''", "'")
         _require(not (self.literals and self.compared and not self.literals.text(text, closed)))
 
-    def _sign(self, sign: str) -> None:
+    def _sign(self, sign: str) -> str:
+        """Check a sign, and say what to remember it as."""
         frame, scope = self.frame, self.scope
         outermost = frame.kind == "query"
         _require(sign not in ("--", "/*", "?", "{", "}", "^", "!", "|", ":") or frame.kind == "free")
         if frame.kind == "free" and sign not in "()":
-            return
+            return sign
         if sign == "(":
             self._open()
         elif sign == ")":
             self._close()
+            # What follows DISTINCT ON (...) is the first output, not something that follows an operand.
+            return "distinct" if frame.opener == "on" else ")"
         elif sign == ",":
             _require(self._ended() and scope.rank >= 0 or scope.slot in ("alias", "joined", "next"))
             if outermost and scope.slot == "next":
@@ -318,16 +332,18 @@ class _Reader:
         elif sign == "*":
             if outermost and scope.rank == 0 and self.previous in ("select", "distinct", "all", ",", "."):
                 scope.star = True
-            else:
-                _require(self._ended() or self.previous in ("(", "."))
+            elif self.previous not in ("(", "."):
+                _require(self._ended())
+                return "times"
         else:
             _require(scope.rank >= 0 and not (outermost and scope.slot))
             _require(sign in "+-[" or self._ended())
+        return sign
 
     def _ended(self) -> bool:
         """Whether an operand or a clause's last word was just read."""
         return (
-            self.previous in ("name", "alias", "'", "0", ")", "*", "]")
+            self.previous in ("name", "alias", "type", "'", "0", ")", "*", "]")
             or self.previous in OPERANDS | CLOSERS | TYPES | FIELDS
         )
 
@@ -347,6 +363,8 @@ class _Reader:
             self.frames.append(_Frame("free", scope))
         elif frame.kind == "query" and scope.slot == "body":
             self.frames.append(_Frame("group", scope, role="cte", only_query=True))
+        elif self.previous == "type":
+            self.frames.append(_Frame("free", scope, opener="type"))
         elif self.previous == "using":
             self.frames.append(_Frame("using", scope))
         elif self.call:
@@ -417,7 +435,10 @@ class _Reader:
         outermost = frame.kind == "query"
         if previous == "::" or (previous == "as" and frame.opener == "cast" and not outermost):
             _take(word, TYPES, partial)
-            self._advance("name")
+            self._advance("type")
+            return True
+        if previous == "type" and self._fits(word, _MORE_TYPE, partial):
+            self._advance("type")
             return True
         if previous in _BY and not (previous == "group" and self.before == "within"):
             _take(word, ("by",), partial)
@@ -510,6 +531,8 @@ class _Reader:
             return self._fits(word, ("where",), partial)
         if self.previous == "within":
             return self._fits(word, ("group",), partial)
+        if self.previous == "distinct" and self.before == "select":
+            return self._fits(word, ("on",), partial)
         comparing = self.previous == "distinct" and self.before in ("is", "not")
         return comparing and self._fits(word, ("from",), partial)
 
@@ -692,23 +715,25 @@ class _Reader:
             if self.frame.kind == "query":
                 scope.item = word
 
+    def _may_lead(self, source: _Source) -> bool:
+        """Whether an ON may name a column of this table next."""
+        if self.scope.key_step not in (1, 3) or source.columns is None:
+            return True
+        return any(self._may_join(source, column) for column in source.columns)
+
     def _may_join(self, source: _Source, column: str) -> bool:
         """Whether an ON may begin, or go on, with this column of this table."""
         scope = self.scope
         newest = scope.sources[-1]
-        if source not in scope.sources:
+        table = source.table
+        if source not in scope.sources or table is None:
             return True
         if scope.key_step == 3 and scope.key:
-            others = [scope.key]
-        else:
-            partners = scope.sources[:-1] if source is newest else [newest]
-            others = [(other, name) for other in partners for name in other.columns or ()]
-        return any(
-            other is not source
-            and newest in (source, other)
-            and self.names.joins(source.table or "", column, other.table or "", name)
-            for other, name in others
-        )
+            other, name = scope.key
+            allowed = newest in (source, other) and other is not source and other.table is not None
+            return allowed and self.names.joins(table, column, other.table or "", name)
+        partners = scope.sources[:-1] if source is newest else [newest]
+        return any(self.names.leads(table, column, other.table) for other in partners if other.table)
 
     def _source(self, scope: _Scope | None, alias: str) -> _Source | None:
         while scope is not None:
@@ -734,7 +759,7 @@ class _Reader:
         """Whether the word may stand before a dot."""
         scope: _Scope | None = self.scope
         while scope is not None:
-            names: Iterable[str] = [source.alias for source in scope.sources]
+            names: Iterable[str] = [source.alias for source in scope.sources if self._may_lead(source)]
             if scope.rank <= 0:
                 names = [*names, *self.names.tables, *self.ctes]
                 if _ALIAS.match(word):

@@ -39,7 +39,7 @@ _NAME = r'(?:"(?:[^"]|"")+"|[^\W\d][\w$]*)'
 _HEAD = re.compile(rf"create\s+table\s+(?:if\s+not\s+exists\s+)?({_NAME})(?:\.({_NAME}))?\s*\(", re.IGNORECASE)
 _LINE = re.compile(rf"^({_NAME})(?:\.({_NAME}))?\(", re.MULTILINE)
 _COMMENT = re.compile(r"--([^\n]*)")
-_VALUE = re.compile(r"'((?:[^']|'')*)'")
+_VALUE = re.compile(r"'(?:[^']|'')*'")
 _CONSTRAINTS = {"primary", "foreign", "unique", "constraint", "check", "exclude"}
 
 _Token = tuple[str, str]
@@ -50,7 +50,7 @@ def _from_ddl(text: str) -> Iterator[Named]:
     heads = list(_HEAD.finditer(text))
     for head, after in zip(heads, [*heads[1:], None], strict=True):
         body = text[head.end() : after.start() if after else len(text)]
-        values = [value for comment in _COMMENT.findall(body) for value in _VALUE.findall(comment)]
+        values = [_stored(value) for comment in _COMMENT.findall(body) for value in _VALUE.findall(comment)]
         yield _table(head, _pieces(_COMMENT.sub("", body)), values)
 
 

@@ -108,7 +108,7 @@ RIGHT = [
     "SELECT TO_CHAR(starts_at, 'YYYY-MM') AS month, COUNT(*) FROM appointments GROUP BY month",
     "select p.name from public.pets p where p.species ilike '%dog%' and p.weight_kg is not null;",
     "SELECT name FROM pets WHERE weight_kg IS DISTINCT FROM 5 AND species != 'dog' AND name || 'x' <> ''",
-    "SELECT g FROM generate_series(1, 12) AS g",
+    "SELECT COUNT(*) FROM generate_series(1, 12) AS g",
     "SELECT PERCENTILE_CONT(0.5) WITHIN GROUP (ORDER BY salary) FROM vets",
 ]
 
