@@ -1,10 +1,11 @@
-"""What a run writes down: `run.json` (what it came to), `events.jsonl` (how it went), TensorBoard and others as mirrors."""
+"""What a run writes down: `run.json` (what it came to), `events.jsonl` (how it went), and mirrors of it."""
 
 from __future__ import annotations
 
 import contextlib
 import json
 import logging
+import math
 import os
 import platform
 import sys
@@ -75,7 +76,7 @@ class Tracker:
         for key, value in parts.items():
             old = known.get(key)
             known[key] = {**old, **value} if isinstance(old, dict) and isinstance(value, Mapping) else value
-        text = redact(json.dumps(known, indent=1, ensure_ascii=False))
+        text = json.dumps(_sayable(known), indent=1, ensure_ascii=False, allow_nan=False)
         draft = path.with_suffix(".json.tmp")
         with draft.open("w", encoding="utf-8") as file:
             file.write(text)
@@ -87,7 +88,7 @@ class Tracker:
         """Append one line to `events.jsonl`, and show its numbers on TensorBoard."""
         line = {"time": round(time.time(), 3), "event": kind, "step": step, **figures}
         with self.run.events.open("a", encoding="utf-8") as file:
-            file.write(redact(json.dumps(line, ensure_ascii=False)) + "\n")
+            file.write(json.dumps(_sayable(line), ensure_ascii=False, allow_nan=False) + "\n")
         board = self._tensorboard()
         for name, value in figures.items():
             if board is not None and isinstance(value, int | float) and not isinstance(value, bool):
@@ -100,6 +101,19 @@ class Tracker:
 
                 self._board = SummaryWriter(str(self.run.tensorboard))
         return self._board
+
+
+def _sayable(value: Any) -> Any:
+    """Without secrets, and without the numbers that JSON does not have (they become null)."""
+    if isinstance(value, str):
+        return redact(value)
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, Mapping):
+        return {str(key): _sayable(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_sayable(item) for item in value]
+    return value
 
 
 class _Redacting(logging.Formatter):

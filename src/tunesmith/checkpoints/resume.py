@@ -14,6 +14,8 @@ from tunesmith.errors import ConfigError, NoCheckpointError
 
 log = logging.getLogger(__name__)
 
+CORRUPT = "corrupt-"
+
 
 class Found(NamedTuple):
     """A checkpoint to continue from."""
@@ -42,15 +44,15 @@ def find_checkpoint(folder: Path, identity: Mapping[str, Any]) -> Found | None:
     for path in candidates:
         manifest, reason = verify(path)
         if manifest is None:
-            aside = path.with_name(f"corrupt-{path.name}")
-            shutil.rmtree(aside, ignore_errors=True)
+            aside = _free_name(path.with_name(f"{CORRUPT}{path.name}"))
             path.rename(aside)
             reasons.append(f"{path.name}: {reason}")
             log.warning("checkpoint %s is not used: %s; it now lies in %s", path.name, reason, aside)
             continue
         _require_same(path, manifest.identity, identity)
         return Found(path, manifest)
-    if candidates:
+    reasons += [f"{p.name} was set aside before" for p in folder.glob(f"{CORRUPT}*")] if not candidates else []
+    if reasons:  # to begin again in silence would throw the run away
         raise NoCheckpointError(
             "no checkpoint verifies: " + "; ".join(reasons),
             place=str(folder),
@@ -93,6 +95,14 @@ def prune(folder: Path, keep: int) -> None:
         doomed = path.with_name(f"{STAGING}{path.name}")  # renamed first: a half-deleted folder has no valid name
         path.rename(doomed)
         shutil.rmtree(doomed)
+
+
+def _free_name(path: Path) -> Path:
+    number = 2
+    free = path
+    while free.exists():
+        free, number = path.with_name(f"{path.name}.{number}"), number + 1
+    return free
 
 
 def _step(path: Path) -> int:

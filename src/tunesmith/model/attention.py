@@ -55,18 +55,77 @@ def model_mask(model: Any, subtree_end: Tensor, position: Tensor) -> Tensor | di
     unknown = kinds - {"full_attention", "sliding_attention"}
     if unknown:
         raise ModelError(
-            f"layers of kind {', '.join(sorted(unknown))} carry a state from token to token, so examples cannot share a row",
+            f"layers of kind {', '.join(sorted(unknown))} carry a state from token to token, or look at blocks of "
+            "tokens, so examples cannot share a row",
+            place="model.name",
+            remedy="use a model whose layers are plain or sliding attention",
+        )
+    if implementation == "sdpa" and getattr(config, "attn_logit_softcapping", None) is not None:
+        raise ModelError(
+            "the model soft-caps its attention scores, which sdpa leaves out",
+            place="model.attn_implementation",
+            remedy="set it to eager",
+        )
+    window = getattr(config, "sliding_window", None)
+    if window is not None and window >= subtree_end.shape[1]:
+        window = None  # no position of this row is that far back
+    if len(kinds) > 1:
+        full = _as_taken(forest_mask(subtree_end, position), model, implementation)
+        if window is None:
+            return {"full_attention": full, "sliding_attention": full}
+        sliding = _as_taken(forest_mask(subtree_end, position, window), model, implementation)
+        return {"full_attention": full, "sliding_attention": sliding}
+    windowed = window is not None and (kinds == {"sliding_attention"} or not getattr(config, "layer_types", None))
+    return _as_taken(forest_mask(subtree_end, position, window if windowed else None), model, implementation)
+
+
+def require_isolation(model: Any) -> None:
+    """Compute two short examples in one row and alone, and compare: examples of a row must not feel each other.
+
+    A model may take the mask and the positions and still look elsewhere (at the place in the row, at a state), and
+    would then train on something that is never asked of it.
+
+    Raises:
+        ModelError: the model does not compute rows as it computes their examples.
+    """
+    import torch
+
+    config = model.config.get_text_config()
+    draw = torch.Generator().manual_seed(0)
+    ids = torch.randint(3, min(config.vocab_size, 1000), (24,), generator=draw).tolist()
+    prefix, first, second = ids[:12], ids[12:18], ids[18:]
+    last = len(ids) - 1
+
+    def logits(tokens: list[int], **row: Any) -> Tensor:
+        given = torch.tensor([tokens], device=model.device)
+        found: Tensor = model(input_ids=given, use_cache=False, **row).logits[0].float()
+        return found
+
+    training = model.training
+    model.eval()
+    try:
+        with torch.no_grad():
+            ends = [last] * len(prefix) + [17] * len(first) + [last] * len(second)
+            positions = torch.tensor([[*range(18), *range(12, 18)]], device=model.device)
+            mask = model_mask(model, torch.tensor([ends], device=model.device), positions)
+            row = logits(ids, attention_mask=mask, position_ids=positions)
+            alone = torch.cat([logits(prefix + first), logits(prefix + second)[12:]])
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ModelError(
+            f"the model does not take rows of several examples: {error}",
+            place="model.name",
+            remedy="use a model whose layers are plain attention",
+        ) from error
+    finally:
+        model.train(training)
+    error_share = float((row - alone).abs().mean() / alone.std())
+    if not error_share < 0.1:  # rounding in 16 bits stays below 0.02; a NaN fails as well
+        raise ModelError(
+            f"examples in one row change each other's logits (by {error_share:.0%} of their spread), so this model's "
+            "attention is not told by the mask and the positions alone",
             place="model.name",
             remedy="use a model whose layers are plain attention",
         )
-    window = getattr(config, "sliding_window", None)
-    if len(kinds) > 1:
-        return {
-            "full_attention": _as_taken(forest_mask(subtree_end, position), model, implementation),
-            "sliding_attention": _as_taken(forest_mask(subtree_end, position, window), model, implementation),
-        }
-    windowed = window is not None and (kinds == {"sliding_attention"} or not getattr(config, "layer_types", None))
-    return _as_taken(forest_mask(subtree_end, position, window if windowed else None), model, implementation)
 
 
 def _as_taken(seen: Tensor, model: Any, implementation: str) -> Tensor:

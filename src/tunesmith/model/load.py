@@ -63,7 +63,7 @@ def load_tokenizer(config: Model) -> Any:
 
 
 def _set_padding(tokenizer: Any, config: Model) -> None:
-    """Padding with the end token would hide it from the loss in other tools, and the model would never learn to stop."""
+    """Padding with the end token would hide it from the loss in other tools: a model that never learns to stop."""
     ends = {tokenizer.eos_token_id}
     if config.end_token:
         ends.add(tokenizer.convert_tokens_to_ids(config.end_token))
@@ -154,20 +154,11 @@ def count_parameters(model: Any) -> ParameterCount:
     return ParameterCount(total, trainable)
 
 
-def prepare_for_training(model: Any, gradient_checkpointing: bool, quantized: bool) -> Any:
-    """Freeze a quantised base with its norms in float32, and let gradients through recomputed blocks."""
-    if quantized:
-        from peft import prepare_model_for_kbit_training
-
-        model = prepare_model_for_kbit_training(
-            model,
-            use_gradient_checkpointing=gradient_checkpointing,
-            gradient_checkpointing_kwargs={"use_reentrant": False},
-        )
-    elif gradient_checkpointing:
-        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-        model.enable_input_require_grads()
-    return model
+def recompute_activations(model: Any) -> None:
+    """Compute each block's activations again in the backward pass instead of keeping them (gradient checkpointing)."""
+    model.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
+    # Without reentrance gradients need no thread through the embeddings, and its cost falls away.
+    model.disable_input_require_grads()
 
 
 def _dtype(config: Model, where: str) -> Any:

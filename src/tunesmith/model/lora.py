@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Callable
 from typing import Any
 
 from tunesmith.config.schema import Lora
@@ -24,24 +26,46 @@ def add_lora(model: Any, config: Lora, seed: int = 0) -> Any:
 
     _require_layers(model, config)
     torch.manual_seed(seed)
-    return get_peft_model(
-        model,
-        LoraConfig(
-            task_type="CAUSAL_LM",
-            r=config.r,
-            lora_alpha=config.lora_alpha,
-            lora_dropout=config.lora_dropout,
-            target_modules=config.target_modules,
-            modules_to_save=config.modules_to_save or None,
-            bias=config.bias,
-            use_rslora=config.use_rslora,
-        ),
+    tied = bool(config.modules_to_save) and bool(getattr(model.config.get_text_config(), "tie_word_embeddings", False))
+    settings = LoraConfig(
+        task_type="CAUSAL_LM",
+        r=config.r,
+        lora_alpha=config.lora_alpha,
+        lora_dropout=config.lora_dropout,
+        target_modules=config.target_modules,
+        exclude_modules=_towers(model),
+        modules_to_save=config.modules_to_save or None,
+        ensure_weight_tying=tied,
+        bias=config.bias,
+        use_rslora=config.use_rslora,
     )
+    return with_peft(lambda: get_peft_model(model, settings))
+
+
+def with_peft(make: Callable[[], Any]) -> Any:
+    """Call PEFT without the warning that it (0.21) asks transformers (5.23) for a property by its old name."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*gradient_checkpointing.* is deprecated", FutureWarning)
+        return make()
+
+
+def _towers(model: Any) -> list[str] | None:
+    """Parts beside the text decoder (sight, hearing), whose layers have the same names and never see a gradient."""
+    decoder = model.get_decoder()
+    parent = next((module for module in model.modules() if decoder in set(module.children())), model)
+    if parent is model:
+        return None
+    path = next(name for name, module in model.named_modules() if module is parent)
+    beside = [name for name, module in parent.named_children() if module is not decoder]
+    inside = [
+        name for name, _ in model.named_modules() if any(f"{name}.".startswith(f"{path}.{part}.") for part in beside)
+    ]
+    return inside or None
 
 
 def _require_layers(model: Any, config: Lora) -> None:
     linear = {name.rsplit(".", 1)[-1] for name, module in model.named_modules() if hasattr(module, "in_features")}
-    named = {name.rsplit(".", 1)[-1] for name, _ in model.named_modules()}
+    named = {name.rsplit(".", 1)[-1]: module for name, module in model.named_modules()}
     wanted = [] if config.target_modules == "all-linear" else config.target_modules
     for key, names, known in (("target_modules", wanted, linear), ("modules_to_save", config.modules_to_save, named)):
         missing = [name for name in names if name.rsplit(".", 1)[-1] not in known]
@@ -51,4 +75,11 @@ def _require_layers(model: Any, config: Lora) -> None:
                 place=f"lora.{key}",
                 remedy=f"use some of: {', '.join(sorted(linear))}"
                 + (", or all-linear" if key == "target_modules" else ""),
+            )
+    for name in config.modules_to_save:
+        if any(not parameter.is_floating_point() for parameter in named[name.rsplit(".", 1)[-1]].parameters()):
+            raise ModelError(
+                f"{name} is quantised, so it cannot be trained in full",
+                place="lora.modules_to_save",
+                remedy="give it an adapter (lora.target_modules) instead, or take model.quantization out",
             )

@@ -1,21 +1,23 @@
-"""What happens beside the steps: progress, the best adapter so far, stopping on request."""
+"""What happens beside the steps: progress, the best weights so far, stopping on request."""
 
 from __future__ import annotations
 
 import logging
 import math
+import os
 import signal
 import time
 from collections import deque
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from transformers import TrainerCallback
 from transformers.trainer_callback import ExportableState
 
-from tunesmith.data.prepare import Prepared
 from tunesmith.rundir import RunDir
 from tunesmith.tracking import Tracker
+from tunesmith.train.weights import save_trainable
 
 log = logging.getLogger(__name__)
 
@@ -29,64 +31,67 @@ class Progress(TrainerCallback):
     out, plus the validations still to come at what the last one took.
     """
 
-    def __init__(self, tracker: Tracker, prepared: Prepared) -> None:
+    def __init__(self, tracker: Tracker, eval_steps: int) -> None:
         self._tracker = tracker
-        self._tokens_per_example = float(prepared.train.lengths.mean()) if len(prepared.train) else 0.0
-        self._labels_per_example = float(prepared.train.label_counts.mean()) if len(prepared.train) else 0.0
+        self._eval_steps = eval_steps
         self._recent: deque[float] = deque(maxlen=50)
-        self._seconds: float = 0.0
         self._began = self._evaluation = 0.0
         self._first = True
+        self.trainer: Any = None
+        """Set by `fit`: knows the tokens of each step."""
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self._began = time.perf_counter()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        took = time.perf_counter() - self._began
+        if self.trainer is not None:
+            state.epoch = state.global_step / self.trainer.steps.per_epoch
         if self._first:
             self._first = False
         else:
-            self._recent.append(took)
+            self._recent.append(time.perf_counter() - self._began)
+        if control.should_training_stop or state.global_step >= state.max_steps:
+            control.should_log = True
 
     def on_evaluate(
         self, args: Any, state: Any, control: Any, metrics: dict[str, float] | None = None, **_: Any
     ) -> None:
         metrics = metrics or {}
-        loss = metrics.get("eval_loss", math.nan)
-        if not math.isnan(loss):
-            self._tracker.event(
-                "evaluation", state.global_step, validation_loss=loss, perplexity=metrics["eval_perplexity"]
-            )
-            log.info(
-                "step %d: validation loss %.4f, perplexity %.3f", state.global_step, loss, metrics["eval_perplexity"]
-            )
+        self._evaluation = metrics["eval_seconds"]
+        loss, perplexity = metrics["eval_loss"], metrics["eval_perplexity"]
+        self._tracker.event("evaluation", state.global_step, validation_loss=loss, perplexity=perplexity)
+        log.info("step %d: validation loss %.4f, perplexity %.3f", state.global_step, loss, perplexity)
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any) -> None:
         logs = logs or {}
         if "loss" not in logs:
             return
-        step = sorted(self._recent)[len(self._recent) // 2] if self._recent else math.nan
-        examples = args.per_device_train_batch_size / step if step else math.nan
-        left = max(0, state.max_steps - state.global_step) * step
-        figures = {
-            "loss": logs["loss"],
-            "learning_rate": logs.get("learning_rate"),
-            "grad_norm": logs.get("grad_norm"),
-            "epoch": logs.get("epoch"),
-            **({} if math.isnan(step) else {
-                "seconds_per_step": round(step, 4),
-                "tokens_per_second": round(examples * self._tokens_per_example),
-                "label_tokens_per_second": round(examples * self._labels_per_example),
+        figures = {key: logs.get(key) for key in ("loss", "learning_rate", "grad_norm", "epoch")}
+        text = f"step {state.global_step} of {state.max_steps}: loss {logs['loss']:.4f}"
+        text += f", rate {logs.get('learning_rate') or 0.0:.2e}"
+        if self._recent and self.trainer is not None:
+            seconds = median(self._recent)
+            steps = len(self._recent)
+            shown = self.trainer.seen(state.global_step - steps, state.global_step)
+            left = self.seconds_left(state.global_step, state.max_steps)
+            rate = shown.tokens / sum(self._recent)
+            figures |= {
+                "seconds_per_step": round(seconds, 4),
+                "tokens_per_second": round(rate),
+                "label_tokens_per_second": round(shown.labels / sum(self._recent)),
                 "seconds_left": round(left),
-            }),
-        }  # fmt: skip
+            }
+            text += f", {rate:,.0f} tokens/s, {clock(left)} left"
         self._tracker.event("log", state.global_step, **figures)
-        eta = "" if math.isnan(left) else f", {_clock(left)} left"
-        log.info(
-            "step %d of %d: loss %.4f, rate %.2e, %s tokens/s%s",
-            state.global_step, state.max_steps, logs["loss"], logs.get("learning_rate") or 0.0,
-            "-" if math.isnan(step) else f"{examples * self._tokens_per_example:,.0f}", eta,
-        )  # fmt: skip
+        log.info("%s", text)
+
+    def seconds_left(self, step: int, steps: int) -> float:
+        """Until the last step, validations included; NaN before the second step."""
+        if not self._recent:
+            return math.nan
+        validations = steps // self._eval_steps - step // self._eval_steps if self._eval_steps else 0
+        validations += 1 if self._eval_steps and steps % self._eval_steps else 0
+        return (steps - step) * median(self._recent) + validations * self._evaluation
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self._tracker.event("checkpoint", state.global_step)
@@ -98,46 +103,50 @@ class KeepBest(TrainerCallback, ExportableState):
     Its state is in every checkpoint, so that a resumed run stops where an uninterrupted one would have.
     """
 
-    def __init__(self, run: RunDir, patience: int, best: float = math.inf, best_step: int = 0, waited: int = 0) -> None:
+    def __init__(self, run: RunDir, patience: int) -> None:
         self.path: Path = run.root / BEST
-        self.patience, self.best, self.best_step, self.waited = patience, best, best_step, waited
+        self.patience = patience
+        self.best: float | None = None
+        self.best_step = 0
+        self.waited = 0
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether patience is at its end."""
+        return self.waited >= self.patience
 
     def on_evaluate(
         self, args: Any, state: Any, control: Any, metrics: dict[str, float] | None = None, model: Any = None, **_: Any
     ) -> None:
-        loss = (metrics or {}).get("eval_loss", math.nan)
-        if math.isnan(loss):
-            return
-        if loss < self.best:
+        loss = (metrics or {})["eval_loss"]
+        if self.best is None or loss < self.best:
             self.best, self.best_step, self.waited = loss, state.global_step, 0
             save_trainable(model, self.path)
             return
         self.waited += 1
-        if self.waited >= self.patience:
+        if self.exhausted:
             log.info(
                 "no better validation loss for %d validations; the best was at step %d", self.waited, self.best_step
             )
             control.should_training_stop = True
+            control.should_save = True
 
     def state(self) -> dict[str, Any]:
-        """What a checkpoint keeps; restored by `from_state` through these attributes."""
-        return {
-            "args": {"patience": self.patience},
-            "attributes": {"best": self.best, "best_step": self.best_step, "waited": self.waited},
-        }
+        """What a checkpoint keeps, restored by `restore`."""
+        return {"args": {}, "attributes": {"best": self.best, "best_step": self.best_step, "waited": self.waited}}
 
-    @classmethod
-    def from_state(cls, state: dict[str, Any]) -> KeepBest:
-        """Refused: a bare state does not know its run; the trainer copies attributes into the live callback."""
-        raise TypeError("KeepBest is restored in place, see fit.restore_best")
+    def restore(self, attributes: dict[str, Any]) -> None:
+        """Continue from what a checkpoint kept."""
+        self.best, self.best_step, self.waited = (attributes[name] for name in ("best", "best_step", "waited"))
 
 
 class StopOnSignal(TrainerCallback):
-    """On SIGTERM or Ctrl-C: finish the step, save a checkpoint, stop. A second Ctrl-C stops at once."""
+    """On SIGTERM or Ctrl-C: finish the step, save a checkpoint, stop. A second one stops at once."""
 
     def __init__(self) -> None:
         self.stopped = False
         self._before: dict[int, Any] = {}
+        self._process = os.getpid()
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -146,9 +155,6 @@ class StopOnSignal(TrainerCallback):
             except ValueError:  # not the main thread: whoever runs us there handles signals
                 return
 
-    def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        self.release()
-
     def release(self) -> None:
         """Give the signals back to whoever had them."""
         for number, handler in self._before.items():
@@ -156,6 +162,10 @@ class StopOnSignal(TrainerCallback):
         self._before.clear()
 
     def _ask(self, number: int, frame: Any) -> None:
+        if os.getpid() != self._process:  # a loader's worker, which inherits the handler
+            if number == signal.SIGTERM:
+                os._exit(0)
+            return
         if self.stopped:
             raise KeyboardInterrupt
         self.stopped = True
@@ -167,29 +177,8 @@ class StopOnSignal(TrainerCallback):
             control.should_training_stop = True
 
 
-def save_trainable(model: Any, path: Path) -> None:
-    """The trained weights alone, written whole or not at all."""
-    from safetensors.torch import save_file
-
-    tensors = {name: p.detach().cpu().contiguous() for name, p in model.named_parameters() if p.requires_grad}
-    draft = path.with_suffix(".tmp")
-    save_file(tensors, draft)
-    draft.replace(path)
-
-
-def load_trainable(model: Any, path: Path) -> None:
-    """Put weights that `save_trainable` wrote back where they were."""
-    import torch
-    from safetensors.torch import load_file
-
-    tensors = load_file(path)
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            if parameter.requires_grad:
-                parameter.copy_(tensors[name])
-
-
-def _clock(seconds: float) -> str:
+def clock(seconds: float) -> str:
+    """`1 h 05 min`, `3 min 20 s`, `7 s`."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"

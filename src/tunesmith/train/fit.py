@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import logging
 import math
-import os
 import shutil
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from tunesmith.checkpoints.resume import find_checkpoint
+from tunesmith.checkpoints.resume import Found, find_checkpoint
 from tunesmith.config.schema import RunConfig
 from tunesmith.errors import ConfigError, DivergedError, ModelError, StoppedError
 from tunesmith.model.load import ParameterCount, count_parameters
+from tunesmith.model.lora import with_peft
 from tunesmith.model.memory import read_memory
 from tunesmith.rundir import RunDir
-from tunesmith.train.callbacks import KeepBest, StopOnSignal, load_trainable
+from tunesmith.train.callbacks import KeepBest, Progress, StopOnSignal
+from tunesmith.train.weights import load_trainable, save_adapter
 
 log = logging.getLogger(__name__)
 
@@ -30,16 +31,20 @@ class TrainResult:
     final_train_loss: float | None
     """Mean over the last logging interval, per label token."""
     validation_loss: float | None
+    """Of the weights that were kept, per label token; None without a validation set."""
     perplexity: float | None
     seconds: float
+    """Of this call; a resumed run's earlier parts are not in it."""
     tokens: int
-    """Tokens of the examples that were trained on, prefixes counted for each."""
+    """Tokens of the examples that were trained on in all steps, a shared prefix counted for each."""
     label_tokens: int
     tokens_per_second: float
+    """Of this call."""
     best_step: int | None
     """Step whose weights were kept, where early stopping chose them."""
     parameters: ParameterCount
     peak_memory_mb: int
+    """On the GPU where there is one, else resident."""
 
     def figures(self) -> dict[str, Any]:
         """For `run.json`."""
@@ -58,69 +63,34 @@ def fit(trainer: Any, run: RunDir, config: RunConfig, resume: bool = False) -> T
     """Train, from the newest checkpoint where there is one, and write the adapter.
 
     Args:
-        trainer: as a builder of `BUILDERS` made it.
+        trainer: as a builder of `BUILDERS` made it; afterwards `trainer.model` is the trained model, free of it.
         run: checkpoints are found and written here, the result goes to `adapter/`.
         config: the run.
         resume: insist on a checkpoint.
 
     Raises:
         StoppedError: stopped on request; a checkpoint was saved.
-        DivergedError: loss or weights are not numbers.
+        DivergedError: loss, gradients or weights are not numbers.
         NoCheckpointError: checkpoints exist and none verifies.
+        ConfigError: nothing to resume, or a checkpoint of other settings.
         ModelError: out of memory.
     """
-    import torch
-
     found = find_checkpoint(run.checkpoints, trainer.identity) if run.checkpoints.exists() else None
-    if resume and found is None and not run.adapter.exists():
+    if resume and found is None:
         raise ConfigError(
             "there is no checkpoint to resume from", place=str(run.checkpoints), remedy="start without --resume"
         )
-    before = read_memory()
-    log.info("training starts: %s", before.sentence())
-    if found is not None:
-        log.info("continuing from step %d", found.manifest.step)
-        _restore_best(trainer, found.path)
     parameters = count_parameters(trainer.model)
-    signals = next(c for c in trainer.callback_handler.callbacks if isinstance(c, StopOnSignal))
+    log.info("training starts: %s", read_memory().sentence())
     start = time.perf_counter()
-    try:
-        trainer.train(resume_from_checkpoint=str(found.path) if found else None)
-    except torch.OutOfMemoryError as error:
-        raise ModelError(
-            f"out of memory: {str(error).splitlines()[0]}",
-            place="train.max_tokens",
-            remedy="halve train.max_tokens (it changes memory, never the result), or set train.gradient_checkpointing: true",
-        ) from error
-    finally:
-        signals.release()
+    _train(trainer, found, run)
     seconds = time.perf_counter() - start
-    if signals.stopped:
-        raise StoppedError(
-            f"stopped at step {trainer.state.global_step}, with a checkpoint",
-            place=str(run.root),
-            remedy="the same command continues",
-        )
-    best = next((c for c in trainer.callback_handler.callbacks if isinstance(c, KeepBest)), None)
-    if best is not None and best.best_step and best.path.exists():
-        load_trainable(trainer.model, best.path)
-    metrics = trainer.evaluate() if len(trainer.prepared.validation) else {}
+    log.info("training ended: %s", read_memory().sentence())
+    best = trainer.callback(KeepBest)
+    validation = _validation_loss(trainer, best)
     _require_finite(trainer.model)
-    save_adapter(trainer.model, trainer.processing_class, config, run)
-    return _result(trainer, metrics, seconds, best, parameters)
-
-
-def save_adapter(model: Any, tokenizer: Any, config: RunConfig, run: RunDir) -> None:
-    """Write what was trained to `adapter/`, whole or not at all: weights without pickles, and its config."""
-    draft = run.root / "adapter.tmp"
-    shutil.rmtree(draft, ignore_errors=True)
-    model.save_pretrained(str(draft), safe_serialization=True)
-    for path in draft.iterdir():
-        descriptor = os.open(path, os.O_RDONLY)
-        os.fsync(descriptor)
-        os.close(descriptor)
-    shutil.rmtree(run.adapter, ignore_errors=True)
-    draft.rename(run.adapter)
+    save_adapter(trainer.release(), trainer.tokenizer, run.adapter)
+    return _result(trainer, found, validation, seconds, best, parameters)
 
 
 def load_trained(config: RunConfig, run: RunDir, base: Any) -> Any:
@@ -132,17 +102,81 @@ def load_trained(config: RunConfig, run: RunDir, base: Any) -> Any:
         return model.to(base.device).eval()
     from peft import PeftModel
 
-    return PeftModel.from_pretrained(base, str(run.adapter)).eval()
+    return with_peft(lambda: PeftModel.from_pretrained(base, str(run.adapter))).eval()
+
+
+def _train(trainer: Any, found: Found | None, run: RunDir) -> None:
+    import torch
+
+    if found is not None:
+        log.info("continuing from step %d", found.manifest.step)
+        if _is_done(trainer, found.path):
+            return
+    signals: StopOnSignal = trainer.callback(StopOnSignal)
+    trainer.callback(Progress).trainer = trainer
+    try:
+        trainer.train(resume_from_checkpoint=str(found.path) if found else None)
+    except torch.OutOfMemoryError as error:
+        raise ModelError(
+            f"out of memory: {str(error).splitlines()[0]}",
+            place="train.max_tokens",
+            remedy="halve train.max_tokens (it changes memory, never the result), "
+            "or set train.gradient_checkpointing: true",
+        ) from error
+    finally:
+        signals.release()
+    if signals.stopped:
+        raise StoppedError(
+            f"stopped at step {trainer.state.global_step} of {trainer.state.max_steps}, with a checkpoint",
+            place=str(run.root),
+            remedy="the same command continues",
+        )
+
+
+def _is_done(trainer: Any, checkpoint: Path) -> bool:
+    """Restore what a checkpoint says of early stopping; whether it was the run's last, its weights then loaded.
+
+    The trainer itself would take one more step before it looks.
+    """
+    from transformers import TrainerState
+
+    state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
+    best = trainer.callback(KeepBest)
+    if best is not None:
+        best.restore(state.stateful_callbacks["KeepBest"]["attributes"])
+        if (checkpoint / best.path.name).exists():
+            shutil.copyfile(checkpoint / best.path.name, best.path)
+    done = state.global_step >= state.max_steps or (best is not None and best.exhausted)
+    if done:
+        trainer._load_from_checkpoint(str(checkpoint))
+        trainer.state = state
+    return done
+
+
+def _validation_loss(trainer: Any, best: KeepBest | None) -> float | None:
+    """Of the weights to be kept: the best ones are loaded first; what was measured at the last step is not repeated."""
+    if best is not None and best.best is not None:
+        load_trainable(trainer.model, best.path)
+        return best.best
+    measured = next((entry for entry in reversed(trainer.state.log_history) if "eval_loss" in entry), None)
+    if measured is not None and measured["step"] == trainer.state.global_step:
+        return float(measured["eval_loss"])
+    loss = trainer.evaluate().get("eval_loss")
+    return float(loss) if loss is not None else None
 
 
 def _result(
-    trainer: Any, metrics: dict[str, float], seconds: float, best: KeepBest | None, parameters: ParameterCount
+    trainer: Any,
+    found: Found | None,
+    validation: float | None,
+    seconds: float,
+    best: KeepBest | None,
+    parameters: ParameterCount,
 ) -> TrainResult:
-    steps, batch = trainer.state.global_step, trainer.args.per_device_train_batch_size
+    steps = trainer.state.global_step
     losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
-    lengths, counts = trainer.prepared.train.lengths, trainer.prepared.train.label_counts
-    seen = min(1.0, batch / max(1, len(lengths))) * steps
-    validation = metrics.get("eval_loss")
+    here = trainer.seen(found.manifest.step if found else 0, steps)
+    everything = trainer.seen(0, steps)
     memory = read_memory()
     return TrainResult(
         steps=steps,
@@ -150,25 +184,13 @@ def _result(
         validation_loss=validation,
         perplexity=math.exp(min(validation, 100.0)) if validation is not None else None,
         seconds=round(seconds, 1),
-        tokens=int(seen * lengths.sum()),
-        label_tokens=int(seen * counts.sum()),
-        tokens_per_second=round(float(seen * lengths.sum() / seconds), 1) if seconds else 0.0,
-        best_step=best.best_step if best is not None and best.best_step else None,
+        tokens=everything.tokens,
+        label_tokens=everything.labels,
+        tokens_per_second=round(here.tokens / seconds, 1) if seconds else 0.0,
+        best_step=best.best_step if best is not None else None,
         parameters=parameters,
         peak_memory_mb=memory.gpu_peak or memory.peak_rss,
     )
-
-
-def _restore_best(trainer: Any, checkpoint: Path) -> None:
-    """Put the early-stopping state of a checkpoint into the live callback."""
-    import json
-
-    state = json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
-    kept = state.get("stateful_callbacks", {}).get("KeepBest")
-    for callback in trainer.callback_handler.callbacks:
-        if isinstance(callback, KeepBest) and isinstance(kept, dict):
-            for name, value in kept["attributes"].items():
-                setattr(callback, name, value)
 
 
 def _require_finite(model: Any) -> None:

@@ -4,33 +4,44 @@ from __future__ import annotations
 
 import importlib
 import inspect
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import fields
-from functools import partial
-from typing import Any
+import math
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Sampler
-from transformers import Trainer, TrainingArguments
+from torch.utils.data import DataLoader
+from transformers import PrinterCallback, Trainer, TrainingArguments
 
 from tunesmith.checkpoints.commit import PREFIX, STAGING, commit
 from tunesmith.checkpoints.resume import prune
 from tunesmith.config.schema import RunConfig
-from tunesmith.data.collate import collate_rows
-from tunesmith.data.forest import plant_forest
 from tunesmith.data.prepare import Prepared
-from tunesmith.errors import ConfigError, DataError, DivergedError, ModelError
-from tunesmith.model.attention import model_mask
-from tunesmith.model.load import compute_dtype, prepare_for_training
+from tunesmith.errors import ConfigError, DataError, DivergedError
+from tunesmith.model.attention import model_mask, require_isolation
+from tunesmith.model.load import recompute_activations
 from tunesmith.rundir import RunDir
 from tunesmith.tracking import Tracker
+from tunesmith.train.arguments import training_arguments
 from tunesmith.train.callbacks import KeepBest, Progress, StopOnSignal
-from tunesmith.types import IGNORE, Tokens
+from tunesmith.train.steps import Step, Steps, only, plan_step
+from tunesmith.train.weights import write_weights
+from tunesmith.types import IGNORE
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 """(logits of the labelled positions, shape (n, vocabulary); their labels, shape (n,)) -> sum over them."""
+
+
+class Seen(NamedTuple):
+    """What a number of steps showed the model."""
+
+    tokens: int
+    """Tokens of the examples, a shared prefix counted for each."""
+    labels: int
 
 
 def build_sft_trainer(
@@ -38,79 +49,48 @@ def build_sft_trainer(
 ) -> ForestTrainer:
     """The trainer of `train.method: sft`, ready for `fit`.
 
+    Args:
+        config: the run.
+        model: the base with its adapters, or the base alone where `lora` is null.
+        tokenizer: for its padding token.
+        prepared: rows to train and validate on.
+        run: where checkpoints go.
+        tracker: told of every log, validation and checkpoint.
+
     Raises:
         ConfigError: `train.extra` names an argument that does not exist, or `train.loss` cannot be imported.
-        DataError: nothing to train on.
+        DataError: nothing to train on, or no validation rows for early stopping.
+        ModelError: the model cannot compute several examples in one row.
     """
     if not len(prepared.train):
         raise DataError(
             "no row is left to train on", place="data.train", remedy="see the ledger for why rows were dropped"
         )
-    model = prepare_for_training(model, config.train.gradient_checkpointing, config.model.quantization is not None)
-    model.config.use_cache = False
-    callbacks = [Progress(tracker, prepared), StopOnSignal()]
-    if config.train.early_stopping_patience is not None:
-        callbacks.append(KeepBest(run, config.train.early_stopping_patience))
-    return ForestTrainer(config, model, tokenizer, prepared, run, training_arguments(config, run), callbacks)
-
-
-def training_arguments(config: RunConfig, run: RunDir) -> TrainingArguments:
-    """`train`, `checkpoints` and `tracking` in the words of transformers; names are the same where they exist there."""
-    train, saves = config.train, config.checkpoints.save_steps
-    known = {field.name for field in fields(TrainingArguments)}
-    if unknown := sorted(set(train.extra) - known):
-        raise ConfigError(
-            f"transformers.TrainingArguments has no {unknown[0]!r}",
-            place=f"train.extra.{unknown[0]}",
-            remedy="see its documentation for the name, or take it out",
+    patience = config.train.early_stopping_patience
+    if patience is not None and not len(prepared.validation):
+        raise DataError(
+            "early stopping looks at the validation loss, and no row is set aside for it",
+            place="data.validation",
+            remedy="set data.validation or data.validation_share, or train.early_stopping_patience: null",
         )
-    compute = compute_dtype(train.precision)
-    return TrainingArguments(
-        **{
-            "output_dir": str(run.checkpoints),
-            "num_train_epochs": train.num_train_epochs,
-            "max_steps": train.max_steps,
-            "per_device_train_batch_size": train.batch_size,
-            "gradient_accumulation_steps": 1,
-            "learning_rate": train.learning_rate,
-            "lr_scheduler_type": train.lr_scheduler_type,
-            "warmup_steps": train.warmup_steps or train.warmup_ratio,
-            "weight_decay": train.weight_decay,
-            "max_grad_norm": train.max_grad_norm,
-            "optim": train.optim,
-            "adam_beta2": train.adam_beta2,
-            "bf16": compute is torch.bfloat16,
-            "fp16": compute is torch.float16,
-            "use_cpu": not torch.cuda.is_available(),
-            "dataloader_num_workers": train.dataloader_num_workers,
-            "dataloader_pin_memory": train.dataloader_pin_memory and torch.cuda.is_available(),
-            "dataloader_prefetch_factor": train.dataloader_prefetch_factor if train.dataloader_num_workers else None,
-            "remove_unused_columns": False,
-            "logging_strategy": "steps",
-            "logging_steps": train.logging_steps,
-            "logging_nan_inf_filter": False,
-            "eval_strategy": "steps" if train.eval_steps else "no",
-            "eval_steps": train.eval_steps or None,
-            "save_strategy": "steps" if saves else "no",
-            "save_steps": saves or 500,
-            "save_total_limit": None,
-            "restore_callback_states_from_checkpoint": True,
-            "seed": config.seed,
-            "data_seed": config.seed,
-            "report_to": [name for name in config.tracking.report_to if name != "tensorboard"],
-            "run_name": config.name,
-            "disable_tqdm": True,
-            **train.extra,
-        }
-    )
+    arguments = training_arguments(config, run, len(prepared.train))
+    if config.lora is None:
+        model.requires_grad_(True)
+    require_isolation(model)
+    if config.train.gradient_checkpointing:
+        recompute_activations(model)
+    callbacks: list[Any] = [Progress(tracker, config.train.eval_steps), StopOnSignal()]
+    if patience is not None:
+        callbacks.append(KeepBest(run, patience))
+    return ForestTrainer(config, model, tokenizer, prepared, run, arguments, callbacks)
 
 
 class ForestTrainer(Trainer):
-    """`transformers.Trainer` whose batch is a set of examples.
+    """`transformers.Trainer` whose loader hands out whole optimizer steps, each a set of examples.
 
-    A loader batch is one optimizer step. It is planted as a forest, computed row by row, and its loss is the sum over
-    its label tokens divided by their number, so how it falls into rows (`train.max_tokens`) changes memory and never
-    the update.
+    A step is planted as a forest, computed row by row, and its loss is the sum over its label tokens divided by their
+    number, so how it falls into rows (`train.max_tokens`) changes memory and never the update. With several processes
+    (`torchrun`) each computes its share of a step's rows.
     """
 
     def __init__(
@@ -124,146 +104,206 @@ class ForestTrainer(Trainer):
         callbacks: list[Any],
     ) -> None:
         self.settings = config
+        self.tokenizer = tokenizer
         self.run_files = run
         self.prepared = prepared
         self.identity = _identity(config, prepared)
         self.loss = _load_loss(config.train.loss)
-        self._keeps_logits = "logits_to_keep" in inspect.signature(_forward_of(model)).parameters
+        self._keeps_logits = "logits_to_keep" in inspect.signature(_without_adapter(model).forward).parameters
+        self._planting = {
+            "max_tokens": config.train.max_tokens,
+            "share": config.train.share_prefixes,
+            "pad_id": tokenizer.pad_token_id,
+        }
+        self.steps = Steps(
+            prepared.train,
+            config.train.batch_size,
+            arguments.max_steps,
+            config.seed,
+            rank=arguments.process_index,
+            world=arguments.world_size,
+            **self._planting,
+        )
         super().__init__(
             model=model,
             args=arguments,
-            data_collator=partial(
-                rows_of,
-                max_tokens=config.train.max_tokens,
-                share=config.train.share_prefixes,
-                pad_id=tokenizer.pad_token_id,
-            ),
-            train_dataset=prepared.train,
+            data_collator=only,
+            train_dataset=self.steps,
             eval_dataset=prepared.validation,
             callbacks=callbacks,
         )
+        self.remove_callback(PrinterCallback)
+        # What `transformers` says about models that scale a loss themselves does not concern a step that sums its own.
         self.model_accepts_loss_kwargs = False
-        self.remove_callback(_printer())
+
+    def callback(self, kind: type[Any]) -> Any:
+        """The callback of that class, or None."""
+        return next((one for one in self.callback_handler.callbacks if isinstance(one, kind)), None)
 
     # --- one optimizer step ---------------------------------------------------------------------------------------
 
-    def training_step(self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None) -> Tensor:
+    def training_step(self, model: Any, inputs: Step, num_items_in_batch: Any = None) -> Tensor:
         """Forward and backward over all rows of a step; returns its loss per label token."""
         model.train()
-        labels = sum(int((row["labels"] != IGNORE).sum()) for row in inputs["rows"])
-        total = torch.zeros((), device=self.args.device)
-        for row in inputs["rows"]:
-            with self.compute_loss_context_manager():
-                loss = self.row_loss(model, row) / labels
-            if not torch.isfinite(loss):
-                raise DivergedError(
-                    f"the loss is {loss.item()} at step {self.state.global_step + 1}",
-                    place="examples " + ", ".join(inputs["examples"][:8]),
-                    remedy="lower train.learning_rate, or look at these examples with `tunesmith data show`",
-                )
-            self.accelerator.backward(loss)
-            total += loss.detach()
-        return total
+        # Processes average their gradients, and each has a part of the sum: so each counts for all of them.
+        labels = max(1, inputs.labels) / self.args.world_size
+        sums = []
+        for at, row in enumerate(inputs.rows):
+            with nullcontext() if at == len(inputs.rows) - 1 else self.accelerator.no_sync(model):
+                total = self.row_loss(model, row)
+                self.accelerator.backward(total / labels)
+            sums.append(total.detach())
+        losses = torch.stack(sums)
+        if not bool(torch.isfinite(losses).all()):
+            bad = int((~torch.isfinite(losses)).nonzero()[0, 0])
+            raise self._diverged(f"the loss is {losses[bad].item()}", inputs.examples[bad])
+        return losses.sum() / labels
 
     def row_loss(self, model: Any, row: dict[str, Tensor]) -> Tensor:
-        """Sum of the loss over one row's label tokens; logits are computed at those positions alone."""
-        row = self._prepare_inputs(row)
+        """Sum of the loss over one row's label tokens; logits are computed at those positions alone.
+
+        Args:
+            model: as it is to be called, wrapped or not.
+            row: tensors of shape (1, L), as `collate_rows` makes them.
+        """
+        row = {name: tensor.to(self.args.device, non_blocking=True) for name, tensor in row.items()}
         at = (row["labels"][0] != IGNORE).nonzero()[:, 0]
         extra = {"logits_to_keep": at} if self._keeps_logits else {}
         logits = model(
             input_ids=row["input_ids"],
-            attention_mask=model_mask(self.accelerator.unwrap_model(model), row["subtree_end"], row["position_ids"]),
+            attention_mask=model_mask(self.model, row["subtree_end"], row["position_ids"]),
             position_ids=row["position_ids"],
             use_cache=False,
             **extra,
         ).logits[0]
         return self.loss(logits if self._keeps_logits else logits[at], row["labels"][0][at])
 
+    def _clip_grad_norm(self, model: Any) -> Any:
+        norm = super()._clip_grad_norm(model)
+        # With a loss scaler an infinite gradient is an ordinary event: it skips the step and lowers the scale.
+        if self.accelerator.scaler is None and not math.isfinite(float(norm)):
+            raise self._diverged(f"the gradient's norm is {float(norm)}", [])
+        return norm
+
     def _get_num_items_in_batch(self, batch_samples: list[Any], device: Any) -> None:
         """The step counts its labels itself."""
         return None
 
+    def floating_point_ops(self, inputs: Any) -> int:
+        """Not counted."""
+        return 0
+
+    def _diverged(self, what: str, examples: Sequence[str]) -> DivergedError:
+        shown = ", ".join(examples[:8]) + (f" and {len(examples) - 8} more" if len(examples) > 8 else "")
+        return DivergedError(
+            f"{what} at step {self.state.global_step + 1}" + (f", in examples {shown}" if shown else ""),
+            place=str(self.run_files.root),
+            remedy="lower train.learning_rate or raise train.warmup_ratio; look at the examples with "
+            "`tunesmith data show`. The checkpoints before this step are intact",
+        )
+
     # --- order of the data ----------------------------------------------------------------------------------------
 
-    def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int]:
-        return EpochOrder(len(self.prepared.train), self.settings.seed)
+    def get_train_dataloader(self) -> DataLoader[Step]:
+        """Steps in order. Not dealt out to processes by the loader: a step knows each one's share."""
+        workers = self.args.dataloader_num_workers
+        return DataLoader(
+            self.steps,
+            batch_size=1,
+            collate_fn=only,
+            num_workers=workers,
+            pin_memory=self.args.dataloader_pin_memory,
+            prefetch_factor=self.args.dataloader_prefetch_factor if workers else None,
+        )
+
+    def seen(self, start: int, stop: int) -> Seen:
+        """What steps `start` to `stop` (not included) showed the model."""
+        lengths, counts = self.prepared.train.lengths, self.prepared.train.label_counts
+        batch, whole, tokens, labels = self.settings.train.batch_size, self.steps.per_epoch, 0, 0
+        for epoch in range(start // whole, math.ceil(stop / whole)):
+            first, last = (min(max(step - epoch * whole, 0), whole) for step in (start, stop))
+            shown = self.steps.order(epoch)[first * batch : last * batch]
+            tokens, labels = tokens + int(lengths[shown].sum()), labels + int(counts[shown].sum())
+        return Seen(tokens, labels)
 
     # --- validation -----------------------------------------------------------------------------------------------
 
     def evaluate(
         self, eval_dataset: Any = None, ignore_keys: Any = None, metric_key_prefix: str = "eval"
     ) -> dict[str, float]:
-        """Loss per label token over the validation set, and perplexity; NaN where there is no validation set."""
-        dataset = self.prepared.validation if eval_dataset is None else eval_dataset
+        """Loss per label token over the validation set, perplexity and seconds; empty without a validation set."""
+        if not len(self.prepared.validation):
+            return {}
+        start = time.perf_counter()
+        loss = self.validation_loss()
+        metrics = {
+            f"{metric_key_prefix}_loss": loss,
+            f"{metric_key_prefix}_perplexity": math.exp(min(loss, 100.0)),
+            f"{metric_key_prefix}_seconds": time.perf_counter() - start,
+        }
+        self.log(dict(metrics))
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics
+
+    def validation_loss(self) -> float:
+        """Cross entropy (or `train.loss`) per label token of the validation set, in nats."""
+        dataset, size = self.prepared.validation, self.settings.train.batch_size
         self.model.eval()
         total, labels = 0.0, 0
         with torch.no_grad():
-            for start in range(0, len(dataset), self.args.per_device_train_batch_size):
-                batch = self.data_collator(dataset[start : start + self.args.per_device_train_batch_size])
-                for row in batch["rows"]:
-                    with self.compute_loss_context_manager():
-                        total += float(self.row_loss(self.model, row))
-                    labels += int((row["labels"] != IGNORE).sum())
-        self.model.train()
-        loss = total / labels if labels else float("nan")
-        metrics = {
-            f"{metric_key_prefix}_loss": loss,
-            f"{metric_key_prefix}_perplexity": float(np.exp(min(loss, 100.0))),
-        }
-        self.log(metrics)
-        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
-        return metrics
+            for start in range(0, len(dataset), size):
+                step = plan_step(dataset[start : start + size], **self._planting)
+                total += sum(float(self.row_loss(self.model, row)) for row in step.rows)
+                labels += step.labels
+        loss = total / max(1, labels)
+        if not math.isfinite(loss):
+            raise self._diverged(f"the validation loss is {loss}", [])
+        return loss
 
     # --- checkpoints ----------------------------------------------------------------------------------------------
 
     def _get_output_dir(self, trial: Any) -> str:
-        return str(self.run_files.checkpoints / f"{STAGING}{self.state.global_step}")
+        return str(self._staging())
+
+    def _staging(self) -> Path:
+        return self.run_files.checkpoints / f"{STAGING}{self.state.global_step}"
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         final = self.run_files.checkpoints / f"{PREFIX}{self.state.global_step}"
         if final.exists():
             return
-        self.run_files.checkpoints.mkdir(parents=True, exist_ok=True)
+        self._staging().mkdir(parents=True, exist_ok=True)
         super()._save_checkpoint(model, trial)
-        staging = self.run_files.checkpoints / f"{STAGING}{self.state.global_step}"
-        written = staging / final.name
-        (written / "training_args.bin").unlink(missing_ok=True)  # a pickle that holds the Hub token in clear
+        self.accelerator.wait_for_everyone()
+        if not self.args.should_save:
+            return
+        written = self._staging() / final.name
+        if (best := self.callback(KeepBest)) is not None and best.path.exists():
+            shutil.copyfile(best.path, written / best.path.name)  # so that a checkpoint is all that a resume needs
         commit(written, final, self.state.global_step, self.identity)
-        staging.rmdir()
+        self._staging().rmdir()
         prune(self.run_files.checkpoints, self.settings.checkpoints.keep_last)
 
+    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
+        """Weights alone. The stock method adds `training_args.bin`, a pickle that holds the Hub token in clear."""
+        if self.args.should_save and output_dir is not None:
+            write_weights(self.model, Path(output_dir))
 
-class EpochOrder(Sampler[int]):
-    """The order of examples: a function of seed and epoch alone, so that a resume needs no state but two numbers."""
+    # --- after training -------------------------------------------------------------------------------------------
 
-    def __init__(self, size: int, seed: int) -> None:
-        self.size, self.seed, self.epoch = size, seed, 0
-
-    def set_epoch(self, epoch: int) -> None:
-        self.epoch = epoch
-
-    def __len__(self) -> int:
-        return self.size
-
-    def __iter__(self) -> Iterator[int]:
-        generator = np.random.Generator(np.random.Philox(key=[self.seed, self.epoch]))
-        return iter(generator.permutation(self.size).tolist())
-
-
-def rows_of(examples: Sequence[Tokens], *, max_tokens: int, share: bool, pad_id: int) -> dict[str, Any]:
-    """A step's examples as tensors, one row at a time; runs in loader workers."""
-    rows = plant_forest(examples, max_tokens, share=share)
-    return {
-        "rows": [collate_rows([row], pad_id) for row in rows],
-        "examples": [example.id for example in examples],
-        "tokens": sum(len(row.input_ids) for row in rows),
-        "unshared_tokens": sum(len(example.input_ids) for example in examples),
-    }
+    def release(self) -> Any:
+        """Free the optimizer and hand the model back as it came: no autocast around it, in evaluation mode."""
+        model = self.accelerator.unwrap_model(self.model, keep_fp32_wrapper=False)
+        self.optimizer = self.lr_scheduler = None
+        self.accelerator.free_memory()
+        self.model = self.model_wrapped = model.eval()
+        return model
 
 
 def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
-    """Sum over label tokens, in float32."""
-    return torch.nn.functional.cross_entropy(logits.float(), labels, reduction="sum")
+    """Sum over label tokens, in float32 at least."""
+    exact = logits if logits.dtype == torch.float64 else logits.float()
+    return torch.nn.functional.cross_entropy(exact, labels, reduction="sum")
 
 
 def _load_loss(target: str | None) -> Loss:
@@ -276,22 +316,20 @@ def _load_loss(target: str | None) -> Loss:
         raise ConfigError(
             f"the loss cannot be imported: {error}",
             place="train.loss",
-            remedy="write module:function, importable from here",
+            remedy="write module:function; put the file beside the recipe, or install the package it is in",
         ) from error
     return found
 
 
-def _forward_of(model: Any) -> Any:
-    inner = model.get_base_model() if hasattr(model, "get_base_model") else model
-    if not hasattr(inner, "forward"):
-        raise ModelError("the model has no forward pass", place="model.name", remedy="use a causal language model")
-    return inner.forward
+def _without_adapter(model: Any) -> Any:
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
 
 
 def _identity(config: RunConfig, prepared: Prepared) -> dict[str, Any]:
     """What decides the next step; a checkpoint of another identity is refused."""
-    train = config.train.model_dump(mode="json", exclude={"max_tokens", "logging_steps", "dataloader_num_workers",
-                                                          "dataloader_pin_memory", "dataloader_prefetch_factor"})  # fmt: skip
+    free = {"max_tokens", "logging_steps", "dataloader_num_workers", "dataloader_pin_memory",
+            "dataloader_prefetch_factor", "gradient_checkpointing"}  # fmt: skip
+    train = config.train.model_dump(mode="json", exclude=free)
     return {
         "data": prepared.key,
         "seed": config.seed,
@@ -299,9 +337,3 @@ def _identity(config: RunConfig, prepared: Prepared) -> dict[str, Any]:
         "lora": config.lora.model_dump(mode="json") if config.lora else None,
         **{f"train.{key}": value for key, value in train.items()},
     }
-
-
-def _printer() -> Any:
-    from transformers import PrinterCallback
-
-    return PrinterCallback

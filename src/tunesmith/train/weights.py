@@ -1,0 +1,51 @@
+"""Trained weights on disk and back, in safetensors and without a pickle."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+
+def write_weights(model: Any, folder: Path) -> None:
+    """The adapter with its config, or the whole model where there is no adapter."""
+    # "auto" would ask the Hub whether the vocabulary grew; layers trained in full are saved by `modules_to_save`.
+    options = {"save_embedding_layers": False} if hasattr(model, "peft_config") else {}
+    model.save_pretrained(str(folder), **options)
+
+
+def save_adapter(model: Any, tokenizer: Any, folder: Path) -> None:
+    """Write what was trained and its tokenizer to `folder`, whole or not at all."""
+    draft = folder.with_name(f"{folder.name}.tmp")
+    shutil.rmtree(draft, ignore_errors=True)
+    write_weights(model, draft)
+    tokenizer.save_pretrained(str(draft))
+    for path in [*draft.iterdir(), draft]:
+        descriptor = os.open(path, os.O_RDONLY)
+        os.fsync(descriptor)
+        os.close(descriptor)
+    shutil.rmtree(folder, ignore_errors=True)
+    draft.rename(folder)
+
+
+def save_trainable(model: Any, path: Path) -> None:
+    """The trained weights alone, written whole or not at all."""
+    from safetensors.torch import save_file
+
+    tensors = {name: p.detach().cpu().contiguous() for name, p in model.named_parameters() if p.requires_grad}
+    draft = path.with_suffix(".tmp")
+    save_file(tensors, draft)
+    draft.replace(path)
+
+
+def load_trainable(model: Any, path: Path) -> None:
+    """Put weights that `save_trainable` wrote back where they were."""
+    import torch
+    from safetensors.torch import load_file
+
+    tensors = load_file(path)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if parameter.requires_grad:
+                parameter.copy_(tensors[name])

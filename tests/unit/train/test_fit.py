@@ -1,0 +1,220 @@
+"""A run trains, keeps its best, stops when asked and goes on to the same bits."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from transformers import TrainerCallback
+
+from tunesmith.errors import ConfigError, DivergedError, NoCheckpointError, StoppedError
+from tunesmith.train.fit import fit, load_trained
+
+Make = Callable[..., SimpleNamespace]
+
+
+def sha(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def adapter(made: SimpleNamespace) -> str:
+    return sha(made.run.adapter / "adapter_model.safetensors")
+
+
+def run_to_end(made: SimpleNamespace, **options: Any) -> Any:
+    return fit(made.trainer, made.run, made.config, **options)
+
+
+class StopAt(TrainerCallback):
+    """Sends the process a signal at the end of a step."""
+
+    def __init__(self, step: int, number: int = signal.SIGTERM) -> None:
+        self.step, self.number = step, number
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if state.global_step == self.step - 1:
+            os.kill(os.getpid(), self.number)
+
+
+def test_training_learns_and_writes_down_what_it_came_to(train_run: Make) -> None:
+    made = train_run(train={"num_train_epochs": 4, "max_steps": -1})
+    result = run_to_end(made)
+    events = [json.loads(line) for line in made.run.events.read_text().splitlines()]
+    losses = [event["loss"] for event in events if event["event"] == "log"]
+    assert result.steps == len(losses) == 12
+    assert losses[-1] < losses[0] - 0.5
+    assert result.tokens == 4 * int(made.trainer.prepared.train.lengths.sum())
+    assert result.label_tokens == 4 * int(made.trainer.prepared.train.label_counts.sum())
+    assert result.computed_tokens < result.tokens
+    assert result.tokens_per_second > 0 and result.seconds > 0
+    assert events[-1]["event"] == "checkpoint" and events[-2]["validation_loss"] == result.validation_loss
+    assert [event["epoch"] for event in events if event["event"] == "log"][-1] == 4
+    assert json.loads(json.dumps(result.figures()))["parameters"]["trainable"] == result.parameters.trainable
+    assert f"of {result.parameters.total:,} parameters" in result.sentence()
+
+
+def test_the_adapter_comes_with_tokenizer_settings_and_card_and_without_pickles(
+    train_run: Make, tiny_model: Callable[..., Any]
+) -> None:
+    made = train_run(train={"max_steps": 1})
+    run_to_end(made)
+    names = {path.name for path in made.run.adapter.iterdir()}
+    assert {"adapter_model.safetensors", "adapter_config.json", "tokenizer.json", "tunesmith.yaml", "README.md"} <= names
+    assert not [name for name in names if name.endswith((".bin", ".pt", ".pth", ".pkl"))]
+    again = load_trained(made.config, made.run, tiny_model("mistral"))
+    ids = torch.tensor([[1, 20, 21, 22]])
+    with torch.no_grad():
+        assert torch.equal(again(input_ids=ids).logits, made.trainer.model.eval()(input_ids=ids).logits)
+
+
+def test_a_resumed_run_ends_with_the_same_bits(train_run: Make) -> None:
+    whole = train_run("whole", checkpoints={"save_steps": 2})
+    run_to_end(whole)
+    parts = train_run("parts", checkpoints={"save_steps": 2})
+    parts.trainer.add_callback(StopAt(3))
+    with pytest.raises(StoppedError, match="after step 3 of 6"):
+        run_to_end(parts)
+    assert not parts.run.adapter.exists()
+    again = train_run("parts", checkpoints={"save_steps": 2})
+    result = run_to_end(again, resume=True)
+    assert adapter(again) == adapter(whole)
+    assert result.tokens == whole.trainer.course.tokens
+
+
+@pytest.mark.parametrize("step", [1, 2, 4, 5])
+def test_it_does_so_wherever_it_was_stopped_with_early_stopping_armed(train_run: Make, step: int) -> None:
+    settings: Any = {"train": {"max_steps": 7, "learning_rate": 1.0, "eval_steps": 1, "early_stopping_patience": 3}}
+    whole = train_run("whole", **settings)
+    expected = run_to_end(whole)
+    parts = train_run("parts", **settings)
+    parts.trainer.add_callback(StopAt(step))
+    if step >= expected.steps:
+        pytest.fail("the run stops before the signal comes")
+    with pytest.raises(StoppedError):
+        run_to_end(parts)
+    again = train_run("parts", **settings)
+    result = run_to_end(again)
+    assert (result.steps, result.best_step, result.validation_loss) == (
+        expected.steps,
+        expected.best_step,
+        expected.validation_loss,
+    )
+    assert adapter(again) == adapter(whole)
+
+
+def test_early_stopping_keeps_the_best_weights(train_run: Make) -> None:
+    made = train_run(train={"max_steps": 20, "learning_rate": 1.0, "eval_steps": 1, "early_stopping_patience": 2})
+    result = run_to_end(made)
+    assert result.best_step is not None and result.steps == result.best_step + 2
+    assert made.trainer.evaluate()["eval_loss"] == pytest.approx(result.validation_loss, rel=1e-6)
+
+
+def test_a_finished_run_that_lost_its_adapter_writes_it_again(train_run: Make) -> None:
+    made = train_run()
+    first = run_to_end(made)
+    before = adapter(made)
+    again = train_run()
+    second = run_to_end(again)
+    assert adapter(again) == before
+    assert (second.steps, second.tokens, second.validation_loss) == (first.steps, first.tokens, first.validation_loss)
+
+
+def test_control_c_saves_and_says_how_to_go_on(train_run: Make) -> None:
+    made = train_run()
+    made.trainer.add_callback(StopAt(2, signal.SIGINT))
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(StoppedError, match="the same command continues") as stopped:
+        run_to_end(made)
+    assert stopped.value.exit_code == 75
+    assert (made.run.checkpoints / "checkpoint-2" / "MANIFEST.json").exists()
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_a_second_control_c_stops_at_once(train_run: Make) -> None:
+    made = train_run()
+    made.trainer.add_callback(StopAt(2, signal.SIGINT))
+    made.trainer.add_callback(StopAt(2, signal.SIGINT))
+    with pytest.raises(KeyboardInterrupt):
+        run_to_end(made)
+
+
+def test_a_loss_that_is_no_number_stops_the_run_and_names_step_and_examples(
+    train_run: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = train_run(checkpoints={"save_steps": 1})
+    plain = made.trainer._loss
+    calls = iter(range(1000))
+
+    def broken(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        return plain(logits, labels) * (float("nan") if made.trainer.state.global_step == 2 and next(calls) else 1)
+
+    monkeypatch.setattr(made.trainer, "_loss", broken)
+    with pytest.raises(DivergedError, match=r"not a number at step 3, in examples example-\d+") as diverged:
+        run_to_end(made)
+    assert diverged.value.exit_code == 7
+    assert sorted(path.name for path in made.run.checkpoints.glob("checkpoint-*")) == ["checkpoint-1", "checkpoint-2"]
+    for parameter in made.model.parameters():
+        assert bool(torch.isfinite(parameter).all())
+
+
+def test_a_gradient_that_is_no_number_never_reaches_the_weights(train_run: Make) -> None:
+    made = train_run()
+    name, parameter = next((n, p) for n, p in made.model.named_parameters() if p.requires_grad)
+    parameter.register_hook(lambda gradient: gradient * float("inf"))
+    with pytest.raises(DivergedError, match="the gradient is not a number at step 1"):
+        run_to_end(made)
+    assert bool(torch.isfinite(parameter).all()), name
+
+
+def test_resume_without_a_checkpoint_is_refused(train_run: Make) -> None:
+    with pytest.raises(ConfigError, match="no checkpoint to resume from"):
+        run_to_end(train_run(), resume=True)
+
+
+def test_a_checkpoint_of_other_settings_is_refused_by_name(train_run: Make) -> None:
+    run_to_end(train_run())
+    with pytest.raises(ConfigError, match=r"train.learning_rate: 0.01 then, 0.02 now"):
+        run_to_end(train_run(train={"learning_rate": 0.02}))
+
+
+def test_other_rows_are_the_same_run(train_run: Make) -> None:
+    """`max_tokens` decides memory alone, so a run may be resumed with another."""
+    made = train_run()
+    made.trainer.add_callback(StopAt(3))
+    with pytest.raises(StoppedError):
+        run_to_end(made)
+    assert run_to_end(train_run(train={"max_tokens": 40})).steps == 6
+
+
+def test_when_no_checkpoint_verifies_the_run_does_not_start_over(train_run: Make) -> None:
+    run_to_end(train_run())
+    for path in train_run().run.checkpoints.glob("checkpoint-*/optimizer.pt"):
+        path.write_bytes(b"torn")
+    with pytest.raises(NoCheckpointError, match="optimizer.pt has 4 bytes instead of"):
+        run_to_end(train_run())
+
+
+def test_old_checkpoints_go_and_the_pickle_of_arguments_never_comes(train_run: Make) -> None:
+    made = train_run(checkpoints={"save_steps": 1, "keep_last": 2})
+    run_to_end(made)
+    left = sorted(path.name for path in made.run.checkpoints.iterdir())
+    assert left == ["checkpoint-5", "checkpoint-6"]
+    assert not list(made.run.checkpoints.rglob("training_args.bin"))
+
+
+def test_all_weights_can_be_trained_instead(train_run: Make, tiny_model: Callable[..., Any]) -> None:
+    made = train_run(lora=None, train={"max_steps": 2, "learning_rate": 1e-3})
+    result = run_to_end(made)
+    assert result.parameters.share == 1
+    again = load_trained(made.config, made.run, tiny_model("mistral"))
+    ids = torch.tensor([[1, 20, 21, 22]])
+    with torch.no_grad():
+        assert torch.equal(again(input_ids=ids).logits, made.trainer.model.eval()(input_ids=ids).logits)
