@@ -107,9 +107,7 @@ def _whisker(kind: str, estimate: Estimate, y: float) -> Markup:
     return line + Markup('<circle class="{} dot" cx="{}%" cy="{}" r="5.5"/>').format(kind, value, y) + label
 
 
-def curve_chart(
-    title: str, series: Sequence[Series], *, log: bool | None = None, zero: bool = False
-) -> Chart | None:
+def curve_chart(title: str, series: Sequence[Series], *, log: bool | None = None, zero: bool = False) -> Chart | None:
     """Curves over optimizer steps, or None when there is nothing to draw.
 
     Args:

@@ -236,9 +236,7 @@ def settings(files: RunFiles) -> dict[str, list[Setting]]:
     found: dict[str, list[Setting]] = {}
     for key, value in files.settings.items():
         head, _, rest = key.partition(".")
-        found.setdefault(head if rest else "run", []).append(
-            Setting(key, _shown(value), files.origins.get(key, ""))
-        )
+        found.setdefault(head if rest else "run", []).append(Setting(key, _shown(value), files.origins.get(key, "")))
     return found
 
 

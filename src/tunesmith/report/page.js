@@ -1,7 +1,7 @@
 "use strict";
 // Everything is built with createElement and textContent: no text of the run is ever parsed as HTML.
 (() => {
-  const data = JSON.parse(document.getElementById("data").textContent);
+  const data = JSON.parse(document.getElementById("embedded").textContent);
   const find = (selector, root = document) => root.querySelector(selector);
 
   function make(tag, attributes = {}, ...children) {

@@ -54,7 +54,9 @@ def _cost(summary: Mapping[str, Any]) -> list[str]:
 
 def _places(summary: Mapping[str, Any], root: Path) -> list[str]:
     found = [("report", root / "report.html"), ("adapter", root / "adapter"), ("settings", root / "config.yaml")]
-    found += [(item["format"], Path(item["path"])) for item in summary.get("exports") or () if item.get("format") != "adapter"]
+    found += [
+        (item["format"], Path(item["path"])) for item in summary.get("exports") or () if item.get("format") != "adapter"
+    ]
     return [f"  {name:<9} {_relative(path)}" for name, path in found if path.exists()]
 
 
