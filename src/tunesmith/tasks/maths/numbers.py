@@ -35,6 +35,7 @@ _LATEX = (
     (re.compile(r"<su[pb]>(\d)</su[pb]>"), r"^\1"),
     (re.compile(r"\{,\}"), ","),
     (re.compile(r"&nbsp;|\\[,;!: ]|\\quad"), " "),
+    (re.compile(r"(?<=[^\W\d_])\s*\^\s*\{?([23])\}?(?!\d)"), r"\1"),
     (re.compile(r"\\%"), "%"),
     (re.compile(r"\\\$|[$]|\\\(|\\\)|\\boxed|[{}]"), ""),
 )

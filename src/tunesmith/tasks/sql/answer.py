@@ -14,6 +14,7 @@ _VERBS = (
     "select with values table show explain insert update delete merge create drop alter truncate grant revoke copy set "
     "do call begin commit rollback vacuum"
 ).split()
+_QUOTED = re.compile(r"('(?:[^']|'')*'|\"(?:[^\"]|\"\")*\")")
 _QUERY_LINE = re.compile(r"^[ \t(]*(?:select|with|values)\b", re.IGNORECASE | re.MULTILINE)
 _QUERY_AFTER_COLON = re.compile(r":\s*(\(*\s*(?:select|with)\b)", re.IGNORECASE)
 
@@ -34,12 +35,18 @@ def extract_sql(text: str) -> str:
         text = text[match.start() :]
     elif match := _QUERY_AFTER_COLON.search(text):
         text = text[match.start(1) :]
-    return _without_prose_after(text.strip())
+    return _without_prose_after(_without_escapes(text.strip()))
 
 
 def _starts_as_sql(text: str) -> bool:
-    words = re.findall(r"\w+", re.sub(r"--[^\n]*|/\*.*?\*/", " ", text[:400], flags=re.DOTALL))
-    return bool(words) and words[0].lower() in _VERBS
+    word = re.match(r"[\s(]*(\w+)", re.sub(r"--[^\n]*|/\*.*?\*/", " ", text[:400], flags=re.DOTALL))
+    return word is not None and word[1].lower() in _VERBS
+
+
+def _without_escapes(text: str) -> str:
+    """Undo Markdown's `\\_` and `\\*` outside of quotes, where no valid query has a backslash."""
+    parts = _QUOTED.split(text)
+    return "".join(part if i % 2 else re.sub(r"\\([_*])", r"\1", part) for i, part in enumerate(parts))
 
 
 def _without_prose_after(text: str) -> str:

@@ -128,9 +128,8 @@ def _near(a: Any, b: Any) -> bool:
     if math.isinf(a) or math.isinf(b) or (_whole(a) and _whole(b)):
         return False
     x, y = Decimal(a), Decimal(b)
-    return (
-        abs(x - y) <= Decimal(TOLERANCE) * max(abs(x), abs(y)) or (x + y == 0) or max(abs(x), abs(y)) < Decimal("1e-9")
-    )
+    larger = max(abs(x), abs(y))
+    return abs(x - y) <= Decimal(TOLERANCE) * larger or larger < Decimal("1e-9")
 
 
 def _whole(value: Any) -> bool:

@@ -95,7 +95,7 @@ def column_values(server: Server, database: str, table: str, column: str, limit:
     """Distinct values of a column that exist, as Python objects, NULL left out.
 
     The order is arbitrary but the same for the same data, so that a limit takes a fair sample rather than the smallest
-    values. Empty where the table cannot be read within the time limit, which is logged.
+    values. Empty where the table cannot be read, or not within the time limit; that is logged.
 
     Args:
         server: where the database is.
@@ -109,7 +109,7 @@ def column_values(server: Server, database: str, table: str, column: str, limit:
         "SELECT value FROM (SELECT DISTINCT value FROM (SELECT {column} AS value FROM {table} "
         "WHERE {column} IS NOT NULL LIMIT {read}) part) found ORDER BY md5(value::text), value::text LIMIT {limit}"
     ).format(column=psql.Identifier(column), table=name, read=psql.Literal(_ROWS_READ), limit=psql.Literal(limit))
-    return [value for (value,) in _within_time(server, database, query, f"{table}.{column}")]
+    return [value for (value,) in _rows(server, database, query, f"{table}.{column}")]
 
 
 def _with_values(server: Server, database: str, table: Table, column: Column, most: int) -> Column:
@@ -124,7 +124,7 @@ def _with_values(server: Server, database: str, table: Table, column: Column, mo
         read=psql.Literal(_ROWS_READ),
         few=psql.Literal(_FEW + 1),
     )
-    found = _within_time(server, database, query, f"{table.name}.{column.name}")
+    found = _rows(server, database, query, f"{table.name}.{column.name}")
     values = [value for value, _ in found]
     # Values that hardly repeat are names and addresses of a small table, except in a table that lists the words.
     repeated = sum(count for _, count in found) >= 2 * len(found) or sum(c.kind == "text" for c in table.columns) == 1
@@ -148,15 +148,15 @@ def _count(server: Server, database: str, table: Table, kind: str, estimate: flo
     query = psql.SQL("SELECT count(*) FROM (SELECT 1 FROM {} LIMIT {}) part").format(
         psql.Identifier(table.schema, table.name), psql.Literal(_ROWS_READ)
     )
-    found = _within_time(server, database, query, table.name)
+    found = _rows(server, database, query, table.name)
     return int(found[0][0]) if found else 0
 
 
-def _within_time(server: Server, database: str, query: psql.Composed, what: str) -> list[tuple[Any, ...]]:
+def _rows(server: Server, database: str, query: psql.Composed, what: str) -> list[tuple[Any, ...]]:
     try:
         return server.trusted(database, query)
-    except psycopg.errors.QueryCanceled:
-        log.warning("%s: %s could not be read within task.timeout_seconds and is treated as empty", database, what)
+    except psycopg.Error as error:  # a slow table, or a view that fails on its own rows
+        log.warning("%s: %s cannot be read and is treated as empty: %s", database, what, error.diag.message_primary)
         return []
 
 

@@ -6,13 +6,18 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import sqlglot
 from sqlglot import exp
 
 
+@lru_cache(maxsize=512)  # the same right query is held against many answers
 def parse(sql: str) -> exp.Expression | None:
-    """The query's tree, or None where sqlglot cannot read it (PostgreSQL decides what is valid, not we)."""
+    """The query's tree, or None where sqlglot cannot read it (PostgreSQL decides what is valid, not we).
+
+    The tree is shared between calls: copy it before changing it.
+    """
     try:
         found = sqlglot.parse(sql, read="postgres", error_level=sqlglot.ErrorLevel.IMMEDIATE)
     except (sqlglot.errors.SqlglotError, RecursionError):
