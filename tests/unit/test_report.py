@@ -59,7 +59,8 @@ def write_run(root: Path, *, built: int = 240, handwritten: int = 80, steps: int
     """A run as the pipeline leaves it, with invented figures that hang together."""
     rng, run = random.Random(seed), RunDir(root)
     run.scores("base", "x").parent.mkdir(parents=True)
-    scores: dict[str, dict[str, Any]] = {"base": {}, "tuned": {}, "paired": {}}
+    scores: dict[str, dict[str, Any]] = {"base": {}, "tuned": {}}
+    paired: dict[str, Any] = {}
     for name, n, odds in (("built", built, (0.22, 0.88)), ("handwritten", handwritten, (0.09, 0.58))):
         graded = {"base": [], "tuned": []}
         for i in range(n):
@@ -81,7 +82,11 @@ def write_run(root: Path, *, built: int = 240, handwritten: int = 80, steps: int
                         "value": None if i % 97 == 13 else float(right),
                         "parts": {"exact_match": float(right)},
                         "failure": failure,
-                        "note": "" if right else 'column "capacity" does not exist' if "col" in failure else "4 rows, 3 expected",
+                        "note": ""
+                        if right
+                        else 'column "capacity" does not exist'
+                        if "col" in failure
+                        else "4 rows, 3 expected",
                         "shown": {
                             "sql": answer,
                             "columns": columns,
@@ -103,7 +108,7 @@ def write_run(root: Path, *, built: int = 240, handwritten: int = 80, steps: int
                 "unscored": n - len(values), "exact_match": share * 0.9, "stop_rate": 0.97,
             }  # fmt: skip
         gap = scores["tuned"][name]["accuracy"] - scores["base"][name]["accuracy"]
-        scores["paired"][name] = {
+        paired[name] = {
             "difference": gap, "low": gap - 0.06, "high": gap + 0.06, "p_value": 1e-20, "gained": int(gap * n) + 2, "lost": 2,
         }  # fmt: skip
     with run.events.open("w") as events:
@@ -116,11 +121,26 @@ def write_run(root: Path, *, built: int = 240, handwritten: int = 80, steps: int
             if step % 50 == 0:
                 validation = 0.16 + 2.2 * math.exp(-step / 45)
                 events.write(json.dumps({"event": "evaluation", "step": step, "validation_loss": validation}) + "\n")
-    ledger = [{"place": f"train.jsonl:{i + 1}", "id": f"r{i}", "split": "train", "outcome": "trained", "reason": ""} for i in range(1894)]
-    ledger += [{"place": f"train.jsonl:{i}", "id": f"v{i}", "split": "validation", "outcome": "validation", "reason": ""} for i in range(100)]
+    ledger = [
+        {"place": f"train.jsonl:{i + 1}", "id": f"r{i}", "split": "train", "outcome": "trained", "reason": ""}
+        for i in range(1894)
+    ]
     ledger += [
-        {"place": f"train.jsonl:{2000 + i}", "id": f"d{i}", "split": "train", "outcome": "dropped", "reason": reason}
-        for i, reason in enumerate(["exact duplicate of train.jsonl:12"] * 4 + ["longer than 2,048 tokens"] * 2)
+        {"place": f"train.jsonl:{i}", "id": f"v{i}", "split": "validation", "outcome": "validation", "reason": ""}
+        for i in range(100)
+    ]
+    ledger += [
+        {
+            "place": f"train.jsonl:{2000 + i}",
+            "id": f"d{i}",
+            "split": "train",
+            "outcome": "dropped",
+            "reason": reason,
+            "detail": detail,
+        }
+        for i, (reason, detail) in enumerate(
+            [("duplicate", "the same as train.jsonl:12")] * 4 + [("too long", "2,301 tokens, at most 2,048")] * 2
+        )
     ]
     run.ledger.write_text("".join(json.dumps(line) + "\n" for line in ledger))
     pieces = re.findall(r"\w+|\s+|[^\w\s]", f"[INST] Write one PostgreSQL query.\n\n{SCHEMA}\n\n{PAIRS[0][0]} [/INST] ")
@@ -144,16 +164,16 @@ def write_run(root: Path, *, built: int = 240, handwritten: int = 80, steps: int
                     "train.method": "default", "lora.lora_alpha": "default"})
     )  # fmt: skip
     summary = {
-        "name": "harbour-sql", "created": "2026-11-21T07:05:53+00:00", "status": "done", "seconds": 318.4, "peak_rss_mb": 2214.6,
-        "scores": scores,
+        "name": "harbour-sql", "created": "2026-11-21T07:05:53+00:00", "status": "complete", "seconds": 318.4, "peak_rss_mb": 2214.6,
+        "scores": scores, "paired": paired,
         "training": {"steps": steps, "final_train_loss": 0.1231, "validation_loss": 0.1634, "perplexity": 1.1775, "seconds": 182.2,
                      "tokens": 948_120, "label_tokens": 71_410, "tokens_per_second": 5204.0, "best_step": 300,
                      "parameters": {"total": 6_120_448, "trainable": 221_184, "share": 0.0361}, "peak_memory_mb": 2214.6},
-        "data": {"read": 2000, "trained": 1894, "validation": 100, "test": 0, "dropped": 6,
-                 "reasons": {"exact duplicate": 4, "longer than 2,048 tokens": 2}},
+        "data": {"rows": 2000, "trained": 1894, "validation": 100, "test": 0, "dropped": 6,
+                 "reasons": {"duplicate": 4, "too long": 2}, "notes": {"prompt shortened": 3}},
         "exports": [
-            {"format": "adapter", "path": "exports/adapter", "verified": {"same_text": "8 of 8", "max_logit_difference": 0.0}},
-            {"format": "merged", "path": "exports/merged", "verified": {"same_text": "8 of 8", "max_logit_difference": 0.041}},
+            {"format": "adapter", "path": "exports/adapter", "verified": {"dtype": "float32", "prompts": 12, "same_text": 12, "max_logit_difference": 0.0, "mean_kl": 0.0}},
+            {"format": "merged", "path": "exports/merged", "verified": {"dtype": "bfloat16", "prompts": 12, "same_text": 12, "max_logit_difference": 0.04112, "mean_kl": 1.2e-05}},
         ],
         "environment": {"tunesmith": "0.1.0", "python": "3.11.9", "torch": "2.13.0+cpu", "machine": {"cpu": "2 cores", "gpu": None}},
         "stages": {"build": 21.0, "prepare": 3.2, "train": 182.2, "evaluate": 96.1, "export": 9.3, "report": 0.4},

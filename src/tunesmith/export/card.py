@@ -34,12 +34,15 @@ tokenizer = AutoTokenizer.from_pretrained("path/to/this/folder")
 }
 _LIMITS = {
     "sql": """\
-- Accuracy means that the query returned the right rows on the database it was graded on; a query can be right there by luck.
+- Accuracy means that the query returned the right rows on the database it was graded on; that can happen by luck.
 - Graded on the databases named by the test sets; other schemas were not tried.
 - Run its queries with a role that can only read, and with a time limit.""",
     "maths": "- The final answer was graded, not the reasoning that leads to it.",
     "chat": "- Answers were not checked for facts.",
 }
+
+
+_OUTCOMES = {"trained": "trained on", "validation": "for validation", "test": "for test", "dropped": "dropped"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,10 +131,15 @@ def _results(facts: CardFacts) -> str:
         return "## Results\n\nThis model has not been graded.\n"
     lines = ["## Results", "", "| Test set | n | Base | Tuned | Difference |", "|---|---:|---:|---:|---:|"]
     for name in tuned:
-        one, compared = _part(tuned, name), _part(paired, name)
-        lines.append(
-            f"| {name} | {one.get('n', '?')} | {_accuracy(_part(base, name))} | {_accuracy(one)} | {_difference(compared)} |"
+        one = _part(tuned, name)
+        cells = (
+            name,
+            one.get("n", "?"),
+            _accuracy(_part(base, name)),
+            _accuracy(one),
+            _difference(_part(paired, name)),
         )
+        lines.append(f"| {' | '.join(map(str, cells))} |")
     lines += ["", "Share of examples answered right, with its interval; the difference is paired, example by example."]
     unscored = {name: n for name in tuned if (n := _part(tuned, name).get("unscored"))}
     if unscored:
@@ -176,13 +184,9 @@ def _loading(facts: CardFacts) -> str:
 def _training(facts: CardFacts) -> str:
     lines = ["## Training", ""]
     data = _part(facts.summary, "data")
-    # The ledger says how many rows came in either as `read` or as `rows`.
-    read = data.get("read", data.get("rows"))
-    if read is not None:
-        aside = int(data.get("validation", 0)) + int(data.get("test", 0))
-        lines.append(
-            f"- data: {read:,} rows read = {data.get('trained', 0):,} trained on + {aside:,} set aside + {data.get('dropped', 0):,} dropped"
-        )
+    if data.get("rows") is not None:
+        counts = [f"{data.get(key, 0):,} {word}" for key, word in _OUTCOMES.items()]
+        lines.append(f"- data: {data['rows']:,} rows read = {' + '.join(counts)}")
     training = _part(facts.summary, "training")
     figures = (
         ("steps", "{:,}"), ("label_tokens", "{:,} tokens trained on"), ("validation_loss", "validation loss {:.4f}"),

@@ -1,12 +1,14 @@
-"""An artifact is what it claims when, loaded from disk as its user will load it, it does what the trained model does."""
+"""An artifact counts when, loaded from disk as its user will load it, it does what the trained model does."""
 
 from __future__ import annotations
 
 import json
 import math
 import os
+import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from tunesmith.config.schema import Generate, RunConfig
@@ -70,8 +72,8 @@ class Verified:
     def sentence(self) -> str:
         """For a person."""
         text = (
-            f"loaded back in {self.dtype}: same text on {self.same_text} of {self.prompts} prompts, same likeliest token "
-            f"at {100 * self.same_choice:.1f} % of {self.positions:,} positions, largest logit difference "
+            f"loaded back in {self.dtype}: same text on {self.same_text} of {self.prompts} prompts, "
+            f"same likeliest token at {100 * self.same_choice:.1f} % of {self.positions:,} positions, largest logit difference "
             f"{self.max_logit_difference:.3g}, mean KL {self.mean_kl:.1e}"
         )
         if self.quantised_same_text is not None:
@@ -111,14 +113,12 @@ def verify(artifact: Artifact, model: Any, tokenizer: Any, prompts: Sequence[lis
         raise CheckFailed(
             f"the {artifact.format} export is not the model that was trained: {'; '.join(faults)}",
             place=f"{rejected.parent.name}/{rejected.name}",
-            remedy="see its verified.json; export again, and report it if it happens again: this is what the check is for",
+            remedy="see its verified.json and export again; a second time, report it: this is what the check is for",
         )
     return verified
 
 
-def _reject(artifact: Artifact) -> Any:
-    import shutil
-
+def _reject(artifact: Artifact) -> Path:
     rejected = artifact.path.with_name(f"{artifact.path.name}.rejected")
     shutil.rmtree(rejected, ignore_errors=True)
     os.replace(artifact.path, rejected)
@@ -212,7 +212,7 @@ class _Logits(NamedTuple):
 
 
 def _compare_logits(reference: Any, own: Any, lines: Sequence[tuple[list[int], list[int]]]) -> _Logits:
-    """Both models on the same ids: each prompt with the reference's answer, at the positions that predict the answer."""
+    """Both models on each prompt with the reference's answer, at the positions that predict the answer."""
     import torch
 
     positions = same = 0

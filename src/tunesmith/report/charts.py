@@ -60,8 +60,10 @@ def accuracy_chart(rows: Sequence[Comparison]) -> Markup:
     band, top = 84, 6
     height = top + band * len(rows)
     parts = [
-        Markup('<line class="grid" x1="{0}%" x2="{0}%" y1="0" y2="{1}"/><text class="tick" x="{0}%" y="{2}">{0}{3}</text>')
-        .format(tick, height, height + 18, f"{NARROW}%" if tick in (0, 100) else "")
+        Markup(
+            '<line class="grid" x1="{0}%" x2="{0}%" y1="0" y2="{1}"/>'
+            '<text class="tick" x="{0}%" y="{2}">{0}{3}</text>'
+        ).format(tick, height, height + 18, f"{NARROW}%" if tick in (0, 100) else "")
         for tick in (0, 25, 50, 75, 100)
     ]  # fmt: skip
     for i, row in enumerate(rows):
@@ -136,8 +138,10 @@ def curve_chart(title: str, series: Sequence[Series], *, log: bool | None = None
         return round(CURVE_HEIGHT * (1 - share), 2)
 
     parts = [
-        Markup('<line class="grid" x1="0" x2="100%" y1="{0}" y2="{0}"/><text class="tick y" x="0" dx="-8" y="{1}">{2}</text>')
-        .format(down(tick), down(tick) + 4, f"{tick:,.10g}")
+        Markup(
+            '<line class="grid" x1="0" x2="100%" y1="{0}" y2="{0}"/>'
+            '<text class="tick y" x="0" dx="-8" y="{1}">{2}</text>'
+        ).format(down(tick), down(tick) + 4, f"{tick:,.10g}")
         for tick in ticks
     ]  # fmt: skip
     marks = [tick for tick in _ticks(x0, x1) if x0 <= tick <= x1 and tick == int(tick)]

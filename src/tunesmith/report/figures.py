@@ -68,6 +68,8 @@ class Rows(NamedTuple):
     read: int
     outcomes: tuple[Outcome, ...]
     reasons: tuple[tuple[str, int], ...]
+    notes: tuple[tuple[str, int], ...]
+    """Rows kept but changed, by what was done to them."""
     difference: int
     """Rows read less rows accounted for: 0, or the ledger does not add up."""
     dropped: tuple[Table, ...]
@@ -106,15 +108,13 @@ def _estimate(scores: Table) -> Estimate | None:
 def test_sets(files: RunFiles) -> tuple[TestSet, ...]:
     """Every test set that was graded, in the order of the summary; sets that only have score files follow."""
     scores = section(files.summary, "scores")
-    names = dict.fromkeys(
-        [*section(scores, "tuned"), *section(scores, "base"), *section(scores, "paired"), *files.scores]
-    )
+    names = dict.fromkeys([*section(scores, "tuned"), *section(scores, "base"), *files.scores])
     return tuple(
         TestSet(
             name,
             section(scores, "base", name) or _counted(files.scores.get(name, {}).get("base", ())),
             section(scores, "tuned", name) or _counted(files.scores.get(name, {}).get("tuned", ())),
-            section(scores, "paired", name),
+            section(files.summary, "paired", name),
         )
         for name in names
     )
@@ -214,10 +214,10 @@ def rows(files: RunFiles) -> Rows | None:
     data = section(files.summary, "data")
     names = {"trained": "trained", "validation": "set aside for validation", "test": "set aside for test",
              "dropped": "dropped"}  # fmt: skip
-    counts = {key: int(number(data, key) if data else outcomes[key]) for key in names if data or files.ledger}
-    if not counts:
+    if not data and not files.ledger:
         return None
-    read = int(number(data, "read") or 0) if data else len(files.ledger)
+    counts = {key: int(number(data, key) or 0) if data else outcomes[key] for key in names}
+    read = int(number(data, "rows") or 0) if data else len(files.ledger)
     dropped = tuple(line for line in files.ledger if line.get("outcome") == "dropped")
     reasons = {str(key): int(number(section(data, "reasons"), key) or 0) for key in section(data, "reasons")}
     if not reasons:
@@ -226,6 +226,7 @@ def rows(files: RunFiles) -> Rows | None:
         read,
         tuple(Outcome(word, counts[key], counts[key] / read if read else 0.0) for key, word in names.items()),
         tuple(sorted(reasons.items(), key=lambda item: (-item[1], item[0]))),
+        tuple((str(key), int(number(data, "notes", key) or 0)) for key in section(data, "notes")),
         read - sum(counts.values()),
         dropped[:50],
     )

@@ -11,6 +11,7 @@ from typing import Any
 
 import yaml
 
+from tunesmith.config.secrets import redact
 from tunesmith.rundir import RunDir
 
 
@@ -52,7 +53,7 @@ def read_run(run: RunDir) -> RunFiles:
     settings: dict[str, Any] = {}
     if _present(run.config, notices):
         try:
-            _flatten("", yaml.safe_load(run.config.read_text("utf-8")), settings)
+            _flatten("", clean(yaml.safe_load(run.config.read_text("utf-8"))), settings)
         except (yaml.YAMLError, UnicodeDecodeError, OSError, RecursionError):
             notices.append("config.yaml cannot be read")
     origins = _object(run.origins, notices) if run.origins.exists() else {}
@@ -80,7 +81,7 @@ def _present(path: Path, notices: list[str]) -> bool:
 
 def _json(path: Path, notices: list[str]) -> Any:
     try:
-        return finite(json.loads(path.read_text("utf-8")))
+        return clean(json.loads(path.read_text("utf-8")))
     except (ValueError, OSError, RecursionError):
         notices.append(f"{path.name} cannot be read: it is torn or not JSON")
         return None
@@ -110,7 +111,7 @@ def _lines(path: Path, notices: list[str], name: str = "") -> tuple[Mapping[str,
                     torn.append(number)
                     continue
                 if isinstance(value, dict):
-                    found.append(finite(value))
+                    found.append(clean(value))
                 else:
                     torn.append(number)
     except OSError as error:
@@ -151,12 +152,14 @@ def _flatten(prefix: str, value: Any, into: dict[str, Any]) -> None:
         into[prefix] = value
 
 
-def finite(value: Any) -> Any:
-    """The value with every NaN and infinity replaced by None: JSON in a browser knows neither."""
+def clean(value: Any) -> Any:
+    """The value with secrets masked, and every NaN and infinity as None: JSON in a browser knows neither."""
+    if isinstance(value, str):
+        return redact(value)
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, dict):
-        return {str(key): finite(inner) for key, inner in value.items()}
+        return {str(key): clean(inner) for key, inner in value.items()}
     if isinstance(value, list):
-        return [finite(inner) for inner in value]
+        return [clean(inner) for inner in value]
     return value

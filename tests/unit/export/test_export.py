@@ -253,7 +253,7 @@ def test_the_card_states_every_number_with_its_n_and_interval(trained: Callable[
         "| built | 237 | 21.9 % (17.0 to 27.0) | 87.8 % (83.0 to 91.0) | +65.9 points (+60.0 to +71.0, p < 0.001) |"
         in card
     )
-    assert "2,000 rows read = 1,894 trained on + 100 set aside + 6 dropped" in card
+    assert "2,000 rows read = 1,894 trained on + 100 for validation + 0 for test + 6 dropped" in card
     assert "Not judged, and not counted: 3 of built" in card
     assert "PeftModel.from_pretrained" in card
 
