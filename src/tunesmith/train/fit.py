@@ -40,6 +40,8 @@ class TrainResult:
     label_tokens: int
     tokens_per_second: float
     """Of this call."""
+    sharing: float
+    """Tokens of the examples for each token that was computed: what sharing prefixes saved. Of this call."""
     best_step: int | None
     """Step whose weights were kept, where early stopping chose them."""
     parameters: ParameterCount
@@ -56,7 +58,8 @@ class TrainResult:
         text = f"{self.steps} steps, {p.trainable:,} of {p.total:,} parameters ({100 * p.share:.2f} %)"
         if self.validation_loss is not None:
             text += f", validation loss {self.validation_loss:.4f}, perplexity {self.perplexity:.3f}"
-        return f"{text}, {self.tokens_per_second:,.0f} tokens/s"
+        text += f", {self.tokens_per_second:,.0f} tokens/s"
+        return f"{text}, {self.sharing:.1f} for each computed" if self.sharing > 1.05 else text
 
 
 def fit(trainer: Any, run: RunDir, config: RunConfig, resume: bool = False) -> TrainResult:
@@ -89,7 +92,7 @@ def fit(trainer: Any, run: RunDir, config: RunConfig, resume: bool = False) -> T
     best = trainer.callback(KeepBest)
     validation = _validation_loss(trainer, best)
     _require_finite(trainer.model)
-    save_adapter(trainer.release(), trainer.tokenizer, run.adapter)
+    save_adapter(trainer.release(), trainer.tokenizer, config, run.adapter)
     return _result(trainer, found, validation, seconds, best, parameters)
 
 
@@ -187,6 +190,7 @@ def _result(
         tokens=everything.tokens,
         label_tokens=everything.labels,
         tokens_per_second=round(here.tokens / seconds, 1) if seconds else 0.0,
+        sharing=round(here.tokens / trainer.computed, 3) if trainer.computed else 1.0,
         best_step=best.best_step if best is not None else None,
         parameters=parameters,
         peak_memory_mb=memory.gpu_peak or memory.peak_rss,

@@ -109,6 +109,8 @@ class ForestTrainer(Trainer):
         self.prepared = prepared
         self.identity = _identity(config, prepared)
         self.loss = _load_loss(config.train.loss)
+        self.computed = 0
+        """Tokens that the model has computed in this call of `fit`, each shared prefix counted once."""
         self._keeps_logits = "logits_to_keep" in inspect.signature(_without_adapter(model).forward).parameters
         self._planting = {
             "max_tokens": config.train.max_tokens,
@@ -153,10 +155,11 @@ class ForestTrainer(Trainer):
                 total = self.row_loss(model, row)
                 self.accelerator.backward(total / labels)
             sums.append(total.detach())
+        self.computed += inputs.computed
         losses = torch.stack(sums)
         if not bool(torch.isfinite(losses).all()):
             bad = int((~torch.isfinite(losses)).nonzero()[0, 0])
-            raise self._diverged(f"the loss is {losses[bad].item()}", inputs.examples[bad])
+            raise self._diverged(f"the loss is {losses[bad].item()}, not a number", inputs.examples[bad])
         return losses.sum() / labels
 
     def row_loss(self, model: Any, row: dict[str, Tensor]) -> Tensor:
@@ -182,7 +185,7 @@ class ForestTrainer(Trainer):
         norm = super()._clip_grad_norm(model)
         # With a loss scaler an infinite gradient is an ordinary event: it skips the step and lowers the scale.
         if self.accelerator.scaler is None and not math.isfinite(float(norm)):
-            raise self._diverged(f"the gradient's norm is {float(norm)}", [])
+            raise self._diverged(f"the gradient's norm is {float(norm)}, not a number", [])
         return norm
 
     def _get_num_items_in_batch(self, batch_samples: list[Any], device: Any) -> None:
@@ -257,7 +260,7 @@ class ForestTrainer(Trainer):
                 labels += step.labels
         loss = total / max(1, labels)
         if not math.isfinite(loss):
-            raise self._diverged(f"the validation loss is {loss}", [])
+            raise self._diverged(f"the validation loss is {loss}, not a number", [])
         return loss
 
     # --- checkpoints ----------------------------------------------------------------------------------------------

@@ -27,6 +27,8 @@ class Step:
     """For each row, the ids of the examples whose labels are in it."""
     labels: int
     """Label tokens of the whole step, over all processes: what the loss is divided by."""
+    computed: int
+    """Tokens of its rows, over all processes: what the model computes."""
 
     def pin_memory(self) -> Step:
         """Rows in page-locked memory; called by a loader that pins."""
@@ -55,6 +57,7 @@ def plan_step(
         rows=[collate_rows([row], pad_id) for row in mine],
         examples=[row.examples for row in mine],
         labels=sum(int((row.labels != IGNORE).sum()) for row in rows),
+        computed=sum(len(row.input_ids) for row in rows),
     )
 
 

@@ -7,6 +7,12 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from tunesmith.config.schema import RunConfig
+from tunesmith.config.show import dump_config
+
+SETTINGS = "tunesmith.yaml"
+"""The resolved settings beside the weights; itself a recipe."""
+
 
 def write_weights(model: Any, folder: Path) -> None:
     """The adapter with its config, or the whole model where there is no adapter."""
@@ -15,12 +21,13 @@ def write_weights(model: Any, folder: Path) -> None:
     model.save_pretrained(str(folder), **options)
 
 
-def save_adapter(model: Any, tokenizer: Any, folder: Path) -> None:
-    """Write what was trained and its tokenizer to `folder`, whole or not at all."""
+def save_adapter(model: Any, tokenizer: Any, config: RunConfig, folder: Path) -> None:
+    """Write what was trained, its tokenizer and the run's settings to `folder`, whole or not at all."""
     draft = folder.with_name(f"{folder.name}.tmp")
     shutil.rmtree(draft, ignore_errors=True)
     write_weights(model, draft)
     tokenizer.save_pretrained(str(draft))
+    (draft / SETTINGS).write_text(dump_config(config), encoding="utf-8")
     for path in [*draft.iterdir(), draft]:
         descriptor = os.open(path, os.O_RDONLY)
         os.fsync(descriptor)

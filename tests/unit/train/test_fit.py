@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -50,12 +51,12 @@ def test_training_learns_and_writes_down_what_it_came_to(train_run: Make) -> Non
     events = [json.loads(line) for line in made.run.events.read_text().splitlines()]
     losses = [event["loss"] for event in events if event["event"] == "log"]
     assert result.steps == len(losses) == 12
-    assert losses[-1] < losses[0] - 0.5
+    assert losses[-1] < losses[0] - 0.3
     assert result.tokens == 4 * int(made.trainer.prepared.train.lengths.sum())
     assert result.label_tokens == 4 * int(made.trainer.prepared.train.label_counts.sum())
-    assert result.computed_tokens < result.tokens
+    assert result.sharing == pytest.approx(result.tokens / made.trainer.computed, abs=1e-3) and result.sharing > 1.5
     assert result.tokens_per_second > 0 and result.seconds > 0
-    assert events[-1]["event"] == "checkpoint" and events[-2]["validation_loss"] == result.validation_loss
+    assert events[-2]["event"] == "checkpoint" and events[-1]["validation_loss"] == result.validation_loss
     assert [event["epoch"] for event in events if event["event"] == "log"][-1] == 4
     assert json.loads(json.dumps(result.figures()))["parameters"]["trainable"] == result.parameters.trainable
     assert f"of {result.parameters.total:,} parameters" in result.sentence()
@@ -67,7 +68,13 @@ def test_the_adapter_comes_with_tokenizer_settings_and_card_and_without_pickles(
     made = train_run(train={"max_steps": 1})
     run_to_end(made)
     names = {path.name for path in made.run.adapter.iterdir()}
-    assert {"adapter_model.safetensors", "adapter_config.json", "tokenizer.json", "tunesmith.yaml", "README.md"} <= names
+    assert {
+        "adapter_model.safetensors",
+        "adapter_config.json",
+        "tokenizer.json",
+        "tunesmith.yaml",
+        "README.md",
+    } <= names
     assert not [name for name in names if name.endswith((".bin", ".pt", ".pth", ".pkl"))]
     again = load_trained(made.config, made.run, tiny_model("mistral"))
     ids = torch.tensor([[1, 20, 21, 22]])
@@ -80,41 +87,63 @@ def test_a_resumed_run_ends_with_the_same_bits(train_run: Make) -> None:
     run_to_end(whole)
     parts = train_run("parts", checkpoints={"save_steps": 2})
     parts.trainer.add_callback(StopAt(3))
-    with pytest.raises(StoppedError, match="after step 3 of 6"):
+    with pytest.raises(StoppedError, match="stopped at step 3 of 6"):
         run_to_end(parts)
     assert not parts.run.adapter.exists()
     again = train_run("parts", checkpoints={"save_steps": 2})
     result = run_to_end(again, resume=True)
     assert adapter(again) == adapter(whole)
-    assert result.tokens == whole.trainer.course.tokens
+    assert result.tokens == whole.trainer.seen(0, 6).tokens
 
 
-@pytest.mark.parametrize("step", [1, 2, 4, 5])
-def test_it_does_so_wherever_it_was_stopped_with_early_stopping_armed(train_run: Make, step: int) -> None:
-    settings: Any = {"train": {"max_steps": 7, "learning_rate": 1.0, "eval_steps": 1, "early_stopping_patience": 3}}
-    whole = train_run("whole", **settings)
-    expected = run_to_end(whole)
-    parts = train_run("parts", **settings)
+VALIDATIONS = [3.0, 2.5, 2.7, 2.4, 2.6, 2.5, 2.45, 2.0]
+"""Loss after step 1, 2, ...: best at step 4, which a patience of 3 leaves standing at step 7."""
+PATIENT: dict[str, Any] = {
+    "train": {"max_steps": 20, "eval_steps": 1, "early_stopping_patience": 3, "lr_scheduler_type": "constant"}
+}
+
+
+def scripted(made: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    trainer = made.trainer
+    monkeypatch.setattr(trainer, "validation_loss", lambda: VALIDATIONS[trainer.state.global_step - 1])
+    return made
+
+
+def test_early_stopping_keeps_the_best_weights(train_run: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = scripted(train_run("patient", **PATIENT), monkeypatch)
+    result = run_to_end(made)
+    assert (result.steps, result.best_step, result.validation_loss) == (7, 4, 2.4)
+    short = train_run("short", train={"max_steps": 4, "lr_scheduler_type": "constant"})
+    run_to_end(short)
+    assert adapter(made) == adapter(short)
+
+
+@pytest.mark.parametrize("step", [1, 4, 6])
+def test_it_stops_where_it_would_have_wherever_it_was_interrupted(
+    train_run: Make, monkeypatch: pytest.MonkeyPatch, step: int
+) -> None:
+    whole = scripted(train_run("whole", **PATIENT), monkeypatch)
+    run_to_end(whole)
+    parts = scripted(train_run("parts", **PATIENT), monkeypatch)
     parts.trainer.add_callback(StopAt(step))
-    if step >= expected.steps:
-        pytest.fail("the run stops before the signal comes")
     with pytest.raises(StoppedError):
         run_to_end(parts)
-    again = train_run("parts", **settings)
+    (parts.run.root / "best.safetensors").unlink()  # a checkpoint is all that another machine has
+    again = scripted(train_run("parts", **PATIENT), monkeypatch)
     result = run_to_end(again)
-    assert (result.steps, result.best_step, result.validation_loss) == (
-        expected.steps,
-        expected.best_step,
-        expected.validation_loss,
-    )
+    assert (result.steps, result.best_step, result.validation_loss) == (7, 4, 2.4)
     assert adapter(again) == adapter(whole)
 
 
-def test_early_stopping_keeps_the_best_weights(train_run: Make) -> None:
-    made = train_run(train={"max_steps": 20, "learning_rate": 1.0, "eval_steps": 1, "early_stopping_patience": 2})
-    result = run_to_end(made)
-    assert result.best_step is not None and result.steps == result.best_step + 2
-    assert made.trainer.evaluate()["eval_loss"] == pytest.approx(result.validation_loss, rel=1e-6)
+def test_a_run_that_lost_patience_is_over_also_after_a_crash(train_run: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = scripted(train_run("a", **PATIENT), monkeypatch)
+    run_to_end(made)
+    before = adapter(made)
+    shutil.rmtree(made.run.adapter)
+    again = scripted(train_run("a", **PATIENT), monkeypatch)
+    result = run_to_end(again)
+    assert (result.steps, result.best_step) == (7, 4)
+    assert adapter(again) == before
 
 
 def test_a_finished_run_that_lost_its_adapter_writes_it_again(train_run: Make) -> None:
@@ -149,14 +178,14 @@ def test_a_second_control_c_stops_at_once(train_run: Make) -> None:
 def test_a_loss_that_is_no_number_stops_the_run_and_names_step_and_examples(
     train_run: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made = train_run(checkpoints={"save_steps": 1})
-    plain = made.trainer._loss
+    made = train_run(checkpoints={"save_steps": 1}, train={"max_tokens": 40})
+    plain = made.trainer.loss
     calls = iter(range(1000))
 
     def broken(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         return plain(logits, labels) * (float("nan") if made.trainer.state.global_step == 2 and next(calls) else 1)
 
-    monkeypatch.setattr(made.trainer, "_loss", broken)
+    monkeypatch.setattr(made.trainer, "loss", broken)
     with pytest.raises(DivergedError, match=r"not a number at step 3, in examples example-\d+") as diverged:
         run_to_end(made)
     assert diverged.value.exit_code == 7
@@ -169,7 +198,7 @@ def test_a_gradient_that_is_no_number_never_reaches_the_weights(train_run: Make)
     made = train_run()
     name, parameter = next((n, p) for n, p in made.model.named_parameters() if p.requires_grad)
     parameter.register_hook(lambda gradient: gradient * float("inf"))
-    with pytest.raises(DivergedError, match="the gradient is not a number at step 1"):
+    with pytest.raises(DivergedError, match="gradient's norm is nan, not a number at step 1"):
         run_to_end(made)
     assert bool(torch.isfinite(parameter).all()), name
 
