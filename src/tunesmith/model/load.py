@@ -108,13 +108,16 @@ def load_model(config: Model, precision: str = "auto", device: str | None = None
     options: dict[str, Any] = {"dtype": _dtype(config, where), "use_safetensors": True, "revision": config.revision}
     if config.attn_implementation:
         options["attn_implementation"] = config.attn_implementation
-    if config.quantization is not None:
-        options["quantization_config"] = _quantization(config, precision)
-        options["device_map"] = config.device_map or {"": where}
-    elif config.device_map:
-        options["device_map"] = config.device_map
+    path = model_path(config)
     try:
-        model = AutoModelForCausalLM.from_pretrained(model_path(config), **options)
+        if config.quantization is not None:
+            options["quantization_config"] = _quantization(config, precision, path)
+            options["device_map"] = config.device_map or {"": where}
+        elif config.device_map:
+            options["device_map"] = config.device_map
+        model, loaded = AutoModelForCausalLM.from_pretrained(
+            path, **options, **_text_part(path, config.revision), output_loading_info=True
+        )
     except torch.OutOfMemoryError as error:
         raise ModelError(
             f"the model does not fit: {error}",
@@ -123,10 +126,40 @@ def load_model(config: Model, precision: str = "auto", device: str | None = None
         ) from error
     except Exception as error:
         raise _not_loaded("model", config, error) from error
+    if missing := sorted(loaded["missing_keys"]):
+        raise ModelError(
+            f"{len(missing)} of the model's weights are in no file, among them {missing[0]}; they would be random",
+            place=f"model.name={config.name}",
+            remedy="the files belong to another model or some are missing: download it again",
+        )
     if "device_map" not in options:
         model.to(where)
+    _keep_differentiable(model)
     model.eval()
     return model
+
+
+def _text_part(path: str, revision: str | None) -> dict[str, Any]:
+    """What to load of a model that also sees and hears: its language model, which is a model of its own.
+
+    The towers for pictures and sound need packages, memory and adapters that text never uses.
+    """
+    from transformers import AutoConfig
+
+    config = AutoConfig.from_pretrained(path, revision=revision)
+    text = config.get_text_config(decoder=True)
+    return {} if text is config else {"config": text, "key_mapping": {r"^(model\.)?language_model\.": "model."}}
+
+
+def _keep_differentiable(model: Any) -> None:
+    """Keep 4-bit layers on a CPU from repacking themselves the first time they compute without gradients.
+
+    bitsandbytes (0.50) does so on CPUs with AVX512-BF16, and its kernel for that packing has no backward pass: after
+    one validation, or the grading of the base, a run would train on gradients that stop at the last layer.
+    """
+    for module in model.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False
 
 
 def compute_dtype(precision: str) -> torch.dtype:
@@ -170,17 +203,21 @@ def _dtype(config: Model, where: str) -> Any:
     return torch.float32 if where == "cpu" else "auto"
 
 
-def _quantization(config: Model, precision: str) -> Any:
+def _quantization(config: Model, precision: str, path: str) -> Any:
     import torch
-    from transformers import BitsAndBytesConfig
+    from transformers import AutoConfig, BitsAndBytesConfig
 
     wanted = config.quantization
     assert wanted is not None
+    text = AutoConfig.from_pretrained(path, revision=config.revision).get_text_config(decoder=True)
+    # Gemma 3n clips the weights of its AltUp layers (4 x 4 and the like) at every training step: they must be numbers.
+    spared = ["lm_head", r".*\.altup"] if hasattr(text, "altup_num_inputs") else None
     if wanted.bits == 8:
-        return BitsAndBytesConfig(load_in_8bit=True)
+        return BitsAndBytesConfig(load_in_8bit=True, llm_int8_skip_modules=spared)
     named = wanted.bnb_4bit_compute_dtype
     return BitsAndBytesConfig(
         load_in_4bit=True,
+        llm_int8_skip_modules=spared,
         bnb_4bit_quant_type=wanted.bnb_4bit_quant_type,
         bnb_4bit_use_double_quant=wanted.bnb_4bit_use_double_quant,
         bnb_4bit_compute_dtype=compute_dtype(precision) if named == "auto" else getattr(torch, named),
@@ -189,7 +226,9 @@ def _quantization(config: Model, precision: str) -> Any:
 
 def _not_loaded(what: str, config: Model, error: Exception) -> ModelError:
     reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    folder = Path(config.name)
+    folder = Path(model_path(config))
+    if broken := _broken_file(folder):
+        reason = f"{broken.name} is cut off or damaged ({reason})"
     if config.name == "demo":
         remedy = "reinstall tunesmith: the base model that ships with it is incomplete"
     elif folder.exists():
@@ -199,3 +238,16 @@ def _not_loaded(what: str, config: Model, error: Exception) -> ModelError:
     else:
         remedy = "give a Hub name (owner/name) or a folder that exists"
     return ModelError(f"the {what} cannot be loaded: {reason}", place=f"model.name={config.name}", remedy=remedy)
+
+
+def _broken_file(folder: Path) -> Path | None:
+    """The first file of weights that cannot be opened, which the loader's own error does not name."""
+    from safetensors import SafetensorError, safe_open
+
+    for path in sorted(folder.glob("*.safetensors")) if folder.is_dir() else []:
+        try:
+            with safe_open(path, framework="pt"):
+                pass
+        except (SafetensorError, OSError):
+            return path
+    return None
