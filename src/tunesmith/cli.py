@@ -7,6 +7,7 @@ import logging
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -214,7 +215,7 @@ def resume(run: RunFolder, debug: Debug = False, as_json: AsJson = False) -> Non
             remedy="give the folder of a run, for example runs/sql-demo",
         )
     with _announcing(debug, as_json) as announce:
-        summary = pipeline.run(load_config(saved), resume=True, announce=announce)
+        summary = pipeline.run(load_config(saved, environ={}), resume=True, announce=announce)
     _print_summary(summary, run, as_json)
 
 
@@ -325,9 +326,11 @@ def data_stats(recipe: Recipe, overrides: Overrides = None, sets: Sets = None, a
 
     loaded = _load(recipe, overrides, sets)
     with pipeline.look(loaded) as (prepared, _):
-        found = stats(prepared.train, loaded.config)
+        found = stats(
+            prepared.train, loaded.config.train.batch_size, loaded.config.train.max_tokens, loaded.config.seed
+        )
     if as_json:
-        _print_json({**found.figures(), "ledger": prepared.ledger.figures()})
+        _print_json({**asdict(found), "ledger": prepared.ledger.figures()})
     else:
         print(found.text())
         print(prepared.ledger.text())

@@ -146,23 +146,29 @@ def open_run(
 
 def build(bench: Bench) -> None:
     """Make the data set from the task's databases, and point the settings of the run at it."""
-    task = bench.config.task
-    if not isinstance(task, SqlTask) or task.build is None or bench.config.data.train is not None:
-        return
+    with bench.stage("build"):
+        bench.config, built = _with_built_data(bench.config, bench.task, bench.run)
+    if built:
+        counts = ", ".join(f"{count:,} {name.removeprefix('test_')}" for name, count in built.items())
+        bench.announce("build", f"{counts} examples, every query executed")
+
+
+def _with_built_data(config: RunConfig, task: Task, run: RunDir) -> tuple[RunConfig, Mapping[str, int]]:
+    """The settings with `data` pointing at what the task built from its databases; unchanged where it builds nothing."""
+    settings = config.task
+    if not isinstance(settings, SqlTask) or settings.build is None or config.data.train is not None:
+        return config, {}
     from tunesmith.tasks.sql.build import SETS, build_dataset, read_built
 
-    with bench.stage("build"):
-        built = read_built(bench.run.data)
-        if built is None:
-            built = build_dataset(bench.task.server(), task, bench.run.data, bench.config.seed)  # type: ignore[attr-defined]
+    built = read_built(settings, run.data, config.seed)
+    if built is None:
+        built = build_dataset(task.server(), settings, run.data, config.seed)  # type: ignore[attr-defined]
     sources = {name: Source(path=str(built.files[name]), format="task") for name in SETS if built.counts[name]}
     if "train" not in sources:
         raise DataError("no training example could be built", place="task.build", remedy="raise task.build.examples")
     tests = {name.removeprefix("test_"): source for name, source in sources.items() if name != "train"}
-    data = bench.config.data.model_copy(update={"train": sources["train"], "test": {**tests, **bench.config.data.test}})
-    bench.config = bench.config.model_copy(update={"data": data})
-    counts = ", ".join(f"{count:,} {name}" for name, count in built.counts.items())
-    bench.announce("build", f"{counts} examples, every query executed")
+    data = config.data.model_copy(update={"train": sources["train"], "test": {**tests, **config.data.test}})
+    return config.model_copy(update={"data": data}), built.counts
 
 
 def prepare(bench: Bench) -> tuple[Prepared, Any, Renderer]:
@@ -176,15 +182,17 @@ def prepare(bench: Bench) -> tuple[Prepared, Any, Renderer]:
 
         config = bench.config
         tokenizer = load_tokenizer(config.model)
-        cache = config.data.cache_dir or config.output_dir / ".cache"
-        prepared = prepare_dataset(config, bench.task, tokenizer, cache_dir=cache, ledger_path=bench.run.ledger)
+        prepared = prepare_dataset(
+            config, bench.task, tokenizer, cache_dir=_cache(config), ledger_path=bench.run.ledger
+        )
         renderer = Renderer(tokenizer, config.model.end_token)
         proof = prove_labels(prepared.train, tokenizer, renderer, config)
         _require(proof.findings)
         _write_mask(bench.run, prepared, tokenizer)
         bench.tracker.summary(data=_data_figures(prepared), findings=[asdict(f) for f in prepared.findings])
     for finding in prepared.findings:
-        bench.announce("prepare", f"{finding.level}: {finding.message}")
+        if finding.level != "info":
+            bench.announce("prepare", f"{finding.level}: {finding.place}: {finding.message}")
     bench.announce("prepare", f"{prepared.ledger.text()}; labels of all {proof.rows:,} rows proved")
     return prepared, tokenizer, renderer
 
@@ -296,6 +304,21 @@ def prepare_only(loaded: Loaded, *, announce: Announce = _silent) -> Prepared:
         return prepared
 
 
+@contextmanager
+def look(loaded: Loaded) -> Iterator[tuple[Prepared, Any]]:
+    """The prepared data of a recipe and its tokenizer, without starting a run."""
+    from tunesmith.data.prepare import prepare_dataset
+    from tunesmith.model.load import load_tokenizer
+
+    task = get_task(loaded.config)
+    try:
+        config, _ = _with_built_data(loaded.config, task, run_dir(loaded.config))
+        tokenizer = load_tokenizer(config.model)
+        yield prepare_dataset(config, task, tokenizer, cache_dir=_cache(config)), tokenizer
+    finally:
+        task.close()
+
+
 def evaluate_run(root: Path, *, announce: Announce = _silent) -> Mapping[str, Any]:
     """Grade base and tuned model of a trained run again, and write its report."""
     with reopen(root, announce) as bench:
@@ -364,6 +387,10 @@ def _load_base(bench: Bench, tokenizer: Any) -> Any:
         from tunesmith.model.load import load_model
 
         return load_model(bench.config.model, precision=bench.config.train.precision)
+
+
+def _cache(config: RunConfig) -> Path:
+    return config.data.cache_dir or config.output_dir / ".cache"
 
 
 def _require_same(run: RunDir, config: RunConfig) -> None:

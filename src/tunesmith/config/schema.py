@@ -331,7 +331,7 @@ class Evaluate(Section):
 class Tracking(Section):
     """Where the course of a run is shown, beside run.json and events.jsonl, which are always written."""
 
-    report_to: list[Literal["tensorboard", "wandb", "comet_ml"]] = Field(default_factory=lambda: ["tensorboard"])
+    report_to: list[Literal["tensorboard", "wandb", "comet_ml"]] = ["tensorboard"]
     """Mirrors."""
     project: str | None = None
     """Project name at the mirror."""
@@ -359,7 +359,7 @@ Export = Annotated[AdapterExport | MergedExport, Field(discriminator="format")]
 class RunConfig(Section):
     """One run."""
 
-    schema_version: Literal[1] = SCHEMA_VERSION
+    schema_version: Literal[1] = 1
     """Version of this schema the recipe was written for."""
     name: str = Field("run", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")
     """Name of the run: its folder under `output_dir`, and its name at trackers."""
@@ -377,13 +377,16 @@ class RunConfig(Section):
     evaluate: Evaluate = Evaluate()
     checkpoints: Checkpoints = Checkpoints()
     tracking: Tracking = Tracking()
-    exports: list[Export] = Field(default_factory=lambda: [AdapterExport()])
+    exports: list[Export] = [AdapterExport()]
+    """What to write when training is done."""
 
     @model_validator(mode="after")
     def _data_comes_from_somewhere(self) -> Self:
         builds = isinstance(self.task, SqlTask) and self.task.build is not None
         if self.data.train is None and not builds:
-            raise ValueError("there is nothing to train on: set data.train, or task.build for a task that builds its data")
+            raise ValueError(
+                "there is nothing to train on: set data.train, or task.build for a task that builds its data"
+            )
         return self
 
     @model_validator(mode="after")

@@ -43,6 +43,19 @@ class Stats:
     fill: float
     """Tokens in rows, divided by `max_tokens` times rows."""
 
+    def text(self) -> str:
+        """For a terminal."""
+        quantiles = ", ".join(f"{q:.0%} {n:,}" for q, n in self.lengths.items())
+        answers = ", ".join(f"{q:.0%} {n:,}" for q, n in self.label_lengths.items())
+        return (
+            f"{self.examples:,} examples, {self.tokens:,} tokens, {self.labels:,} of them trained "
+            f"({1 - self.prompt_share:.1%})\n"
+            f"tokens per example: {quantiles}; the longest is {self.longest}\n"
+            f"trained tokens per example: {answers}\n"
+            f"{self.prefixes:,} distinct prompts; sharing prefixes computes {self.token_reduction:.2f} times fewer tokens, "
+            f"rows are {self.fill:.0%} full"
+        )
+
 
 def token_texts(ids: Sequence[int], tokenizer: Any) -> list[str]:
     """The text of each token; together they are the text. A character of several tokens is shown at its last."""

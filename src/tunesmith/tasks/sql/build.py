@@ -23,6 +23,9 @@ from tunesmith.tasks.sql.schema import Schema
 
 log = logging.getLogger(__name__)
 
+VERSION = 1
+"""Raise it when the same database and settings would give other questions."""
+
 SETS = ("train", "test_built", "test_unseen")
 """What is written: training; other values under skeletons that were trained; skeletons that were not."""
 
@@ -96,7 +99,7 @@ def build_dataset(
     counts = {name: len(rows) for name, rows in records.items()}
     log.info("built %s examples; left out: %s", counts, _reasons(tally.rejected))
     built = Built(files, counts, dict(tally.kinds), dict(tally.rejected))
-    about = {"counts": counts, "kinds": built.kinds, "rejected": built.rejected}
+    about = {"key": _key(task, seed), "counts": counts, "kinds": built.kinds, "rejected": built.rejected}
     (out / _DONE).write_text(json.dumps(about, indent=1), encoding="utf-8")
     return built
 
@@ -105,13 +108,21 @@ _DONE = "built.json"
 """Written last: where it is missing, the build did not finish."""
 
 
-def read_built(out: Path) -> Built | None:
-    """What an earlier build left in the folder; None where none finished there."""
+def read_built(task: SqlTask, out: Path, seed: int) -> Built | None:
+    """What an earlier build with the same settings left in the folder; None where none finished there."""
     done = out / _DONE
     if not done.exists():
         return None
     about = json.loads(done.read_text(encoding="utf-8"))
+    if about["key"] != _key(task, seed):
+        return None
     return Built({name: out / f"{name}.jsonl" for name in SETS}, about["counts"], about["kinds"], about["rejected"])
+
+
+def _key(task: SqlTask, seed: int) -> str:
+    """Names what decides a build. A database on a server of the user's may change unseen; its name is all we know."""
+    files = [file.read_bytes().hex() for file in task.databases.values() if file is not None and file.is_file()]
+    return _digest(VERSION, task.model_dump_json(), seed, *files)[:16]
 
 
 def _examples(
@@ -229,4 +240,6 @@ def _digest(*parts: object) -> str:
 
 
 def _reasons(rejected: Mapping[str, int]) -> str:
-    return ", ".join(f"{count} {reason}" for reason, count in sorted(rejected.items(), key=lambda item: -item[1])) or "-"
+    return (
+        ", ".join(f"{count} {reason}" for reason, count in sorted(rejected.items(), key=lambda item: -item[1])) or "-"
+    )
