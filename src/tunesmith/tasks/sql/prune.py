@@ -68,7 +68,8 @@ def _by_relevance(schema: Schema, question: str) -> list[Table]:
 
 def _score(table: Table, asked: set[str]) -> float:
     name = _stems(human(table.name))
-    columns = [_stems(human(column.name)) for column in table.columns]
+    # A key's name repeats that of the table it points to, which scores for itself.
+    columns = [_stems(human(c.name)) for c in table.columns if not c.references and not c.primary_key]
     values = set().union(*(_stems(value) for column in table.columns for value in column.values), set())
     comments = _stems(" ".join([table.comment, *(column.comment for column in table.columns)]))
     return (
@@ -86,5 +87,6 @@ def _stems(text: str) -> set[str]:
 
 
 _EMPTY = frozenset(
-    "a an the of for in on at by to from with and or is are was were do does did how many much what which who id all".split()
+    """a an the of for in on at by to from with and or is are was were do does did how many much what which who id
+    all""".split()
 )
