@@ -7,8 +7,8 @@ from dataclasses import replace
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
-from tokenizers import Encoding, Tokenizer
 
+from tunesmith.data.encode import Encoded, Encoder
 from tunesmith.data.formats import RowRefused
 from tunesmith.data.ledger import Dropped
 from tunesmith.data.template import Layout, Template
@@ -63,15 +63,16 @@ class Renderer:
         self.thinks = thinks
         self.max_length = max_length
         self.too_long = too_long
-        # A copy, because the tokenizer's own may be left padding or truncating by whoever used it last; and without
-        # its post-processor, which adds nothing here and may trim blanks off the offsets.
         self.serialised: str = tokenizer.backend_tokenizer.to_str()
-        self._encoder = Tokenizer.from_str(self.serialised)
-        self._encoder.no_padding()
-        self._encoder.no_truncation()
-        self._encoder.post_processor = None
+        written = {tokenizer.bos_token, tokenizer.eos_token}
+        special = [
+            token
+            for token in tokenizer.added_tokens_decoder.values()
+            if token.special and (token.content in written or token.content in self.template.text)
+        ]
+        self._encoder = Encoder(self.serialised, special)
         self._bos: int | None = tokenizer.bos_token_id
-        if end_token and self._encoder.token_to_id(end_token) is None:
+        if end_token and tokenizer.backend_tokenizer.token_to_id(end_token) is None:
             raise ModelError(
                 f"the tokenizer has no token {end_token!r}",
                 place="model.end_token",
@@ -94,7 +95,7 @@ class Renderer:
             DataError: the template cannot be used.
         """
         layout = self._lay_out(example)
-        return self._tokens(example, layout, self._encoder.encode(layout.text, add_special_tokens=False))
+        return self._tokens(example, layout, self._encoder.encode(layout.text))
 
     def render_many(self, examples: Sequence[Example]) -> list[Rendered | Dropped]:
         """Examples within `max_length`, in order; those that cannot be used, or are too long, as `Dropped`.
@@ -109,7 +110,7 @@ class Renderer:
                 layouts.append((index, self._lay_out(example)))
             except RowRefused as refusal:
                 results[index] = Dropped(example.place, refusal.reason, refusal.detail, example.id)
-        encodings = self._encoder.encode_batch([layout.text for _, layout in layouts], add_special_tokens=False)
+        encodings = self._encoder.encode_batch([layout.text for _, layout in layouts])
         for (index, layout), encoding in zip(layouts, encodings, strict=True):
             example = examples[index]
             try:
@@ -125,19 +126,18 @@ class Renderer:
             RowRefused: a message holds a control token, or the template refuses the conversation.
         """
         text = self.template.prompt(messages, tools=tools, thinks=self.thinks)
-        ids: list[int] = self._encoder.encode(text, add_special_tokens=False).ids
+        ids: list[int] = self._encoder.encode(text).ids.tolist()
         return ids
 
     @property
     def end_id(self) -> int:
         """Id of the token that ends an answer, as the template writes it."""
         layout = self.template.lay_out([Message("user", "a"), Message("assistant", "b", train=True)])
-        end = self.template.end_of(layout.text, layout.spans[-1])
-        return int(self._encoder.encode(end, add_special_tokens=False).ids[0])
+        return int(self._encoder.encode(layout.spans[-1].end).ids[0])
 
     def decode(self, ids: Sequence[Sequence[int]]) -> list[str]:
         """The text of each sequence of ids, special tokens included."""
-        texts: list[str] = self._encoder.decode_batch([list(one) for one in ids], skip_special_tokens=False)
+        texts: list[str] = self._encoder.tokenizer.decode_batch([list(one) for one in ids], skip_special_tokens=False)
         return texts
 
     def check(self, example: Example) -> Dropped | None:
@@ -158,20 +158,20 @@ class Renderer:
     def _lay_out(self, example: Example) -> Layout:
         return self.template.lay_out(example.messages, example.place, example.meta.get("tools"))
 
-    def _tokens(self, example: Example, layout: Layout, encoding: Encoding) -> Tokens:
-        ids = np.array(encoding.ids, dtype=np.int32)
+    def _tokens(self, example: Example, layout: Layout, encoding: Encoded) -> Tokens:
+        ids = encoding.ids
         labels = np.full(len(ids), IGNORE, dtype=np.int32)
         for span in layout.spans:
-            end = self.template.end_of(layout.text, span)
+            end = span.end
             first = _token_at(encoding, span.start, span.stop)
-            last = encoding.char_to_token(span.stop - len(end))
-            if first is None or last is None or self._encoder.token_to_id(end) != ids[last]:
+            last = encoding.token_at(span.stop - len(end))
+            if first is None or last is None or self._encoder.tokenizer.token_to_id(end) != ids[last]:
                 raise DataError(
                     f"the end token {end!r} is not one token here",
                     place=example.place,
                     remedy="set model.end_token to a token of this tokenizer",
                 )
-            if (where := encoding.token_to_chars(first)) and where[0] < span.start:
+            if encoding.start_of(first) < span.start:
                 detail = (
                     f"turn {span.message + 1}: its first token begins inside the prompt, so it is never generated so"
                 )
@@ -185,7 +185,7 @@ class Renderer:
             )
         return Tokens(example.id, ids, labels)
 
-    def _fit(self, example: Example, layout: Layout, encoding: Encoding) -> Rendered | Dropped:
+    def _fit(self, example: Example, layout: Layout, encoding: Encoded) -> Rendered | Dropped:
         length = len(encoding.ids)
         if self.max_length is None or length <= self.max_length:
             return Rendered(self._tokens(example, layout, encoding), example)
@@ -203,7 +203,7 @@ class Renderer:
             detail += ", and the rest does not fit even without its longest user turn"
         return Dropped(example.place, "too long", detail, example.id)
 
-    def _shorten(self, example: Example, layout: Layout, encoding: Encoding, limit: int) -> Rendered | None:
+    def _shorten(self, example: Example, layout: Layout, encoding: Encoded, limit: int) -> Rendered | None:
         """Cut whole tokens off the start of the longest user turn until the example fits."""
         turns = [
             (start, stop, index)
@@ -213,21 +213,20 @@ class Renderer:
         if not turns:
             return None
         start, stop, index = max(turns, key=lambda turn: turn[1] - turn[0])
-        first, last = _token_at(encoding, start, stop), encoding.char_to_token(stop - 1)
+        first, last = _token_at(encoding, start, stop), encoding.token_at(stop - 1)
         if first is None or last is None:
             return None
         text = layout.text[start:stop]
-        offsets = encoding.offsets
         cut = len(encoding.ids) - limit
         while first + cut <= last:
-            rest = text[max(0, offsets[first + cut][0] - start) :].lstrip()
+            rest = text[max(0, encoding.start_of(first + cut) - start) :].lstrip()
             if not rest:
                 return None
             message = example.messages[index]
             messages = list(example.messages)
             messages[index] = Message(message.role, rest, message.train, message.extra)
             shorter = self.template.lay_out(messages, example.place, example.meta.get("tools"))
-            again = self._encoder.encode(shorter.text, add_special_tokens=False)
+            again = self._encoder.encode(shorter.text)
             if len(again.ids) <= limit:
                 note = f"{cut} tokens cut off the start of turn {index + 1}"
                 return Rendered(self._tokens(example, shorter, again), replace(example, messages=tuple(messages)), note)
@@ -235,10 +234,10 @@ class Renderer:
         return None
 
 
-def _token_at(encoding: Encoding, start: int, stop: int) -> int | None:
+def _token_at(encoding: Encoded, start: int, stop: int) -> int | None:
     """The first token that holds a character of [start, stop); a normaliser may have left some without one."""
     for character in range(start, stop):
-        token: int | None = encoding.char_to_token(character)
+        token = encoding.token_at(character)
         if token is not None:
             return token
     return None

@@ -52,8 +52,8 @@ class Stats:
             f"({1 - self.prompt_share:.1%})\n"
             f"tokens per example: {quantiles}; the longest is {self.longest}\n"
             f"trained tokens per example: {answers}\n"
-            f"{self.prefixes:,} distinct prompts; sharing prefixes computes {self.token_reduction:.2f} times fewer tokens, "
-            f"rows are {self.fill:.0%} full"
+            f"{self.prefixes:,} distinct prompts; sharing prefixes computes {self.token_reduction:.2f} times fewer "
+            f"tokens, rows are {self.fill:.0%} full"
         )
 
 

@@ -48,6 +48,8 @@ class Span(NamedTuple):
     start: int
     stop: int
     message: int
+    end: str
+    """The end token it finishes with; empty where the template wrote none, and then `stop` is where it would be."""
 
 
 class Layout(NamedTuple):
@@ -70,8 +72,8 @@ class Shape:
     """Slot numbers in the order of the text."""
     starts: Mapping[int, tuple[int, int]]
     """Trained message -> (piece, offset): where its span starts within the piece before its first slot."""
-    stops: Mapping[int, tuple[int, int]]
-    """Trained message -> (piece, offset): where its span stops within the piece after its last slot."""
+    stops: Mapping[int, tuple[int, int, str]]
+    """Trained message -> (piece, offset, end token): where its span stops within the piece after its last slot."""
     markers: frozenset[str]
     """Control words of the template."""
 
@@ -107,7 +109,6 @@ class Template:
         ends = [end_token] if end_token else sorted(known - {tokenizer.bos_token}, key=len, reverse=True)
         if tokenizer.eos_token and tokenizer.eos_token == tokenizer.bos_token and not end_token:
             ends.append(tokenizer.eos_token)
-        self._ends: list[str] = ends
         self._end = re.compile(r"\s*(" + "|".join(map(re.escape, ends)) + ")") if ends else re.compile(r"(?!)")
         self._shapes: dict[Any, Shape] = {}
         self._forbidden: dict[frozenset[str], re.Pattern[str]] = {}
@@ -187,7 +188,7 @@ class Template:
         self._refuse_lost(messages, slots, order, place)
         pieces = tuple(parts[0::2])
         starts: dict[int, tuple[int, int]] = {}
-        stops: dict[int, tuple[int, int]] = {}
+        stops: dict[int, tuple[int, int, str]] = {}
         for index, message in enumerate(messages):
             mine = [at for at, slot in enumerate(order) if slots[slot].message == index]
             if not message.train or not mine or message.extra.get("tool_calls"):
@@ -195,7 +196,7 @@ class Template:
             before, after = pieces[mine[0]], pieces[mine[-1] + 1]
             starts[index] = (mine[0], self._start(worded[:index], before, message, place, tools))
             end = self._end.match(after)
-            stops[index] = (mine[-1] + 1, end.end() if end else -1)
+            stops[index] = (mine[-1] + 1, end.end(), end.group(1)) if end else (mine[-1] + 1, 0, "")
         markers = {word for piece in pieces for word in _MARKER.findall(piece)}
         return Shape(pieces, order, starts, stops, frozenset(markers))
 
@@ -263,14 +264,8 @@ class Template:
         piece_start = edges[0::2]
         spans = []
         for message, (piece, offset) in sorted(shape.starts.items()):
-            after, stop = shape.stops[message]
-            spans.append(
-                Span(
-                    piece_start[piece] + offset,
-                    piece_start[after] + stop if stop >= 0 else -piece_start[after],
-                    message,
-                )
-            )
+            after, stop, end = shape.stops[message]
+            spans.append(Span(piece_start[piece] + offset, piece_start[after] + stop, message, end))
         contents = tuple((slots[slot].message, *pair) for slot, pair in zip(shape.order, found, strict=True))
         return Layout(text, tuple(spans), contents)
 
@@ -279,34 +274,27 @@ class Template:
         if not layout.spans:
             raise RowRefused("nothing to train on", "no assistant turn is trained", place=place)
         *earlier, last = layout.spans
-        if last.stop < 0:
+        if not last.end:
             if not self.end_token or last.message != len(messages) - 1:
-                wrote = layout.text[-last.stop : -last.stop + 20]
+                wrote = layout.text[last.stop : last.stop + 20]
                 raise DataError(
                     f"the chat template writes no end token after the answer (it writes {wrote!r}): the model would "
                     "not learn to stop",
                     place=place,
                     remedy="set model.end_token, or model.chat_template to one that ends answers",
                 )
-            text = layout.text[: -last.stop] + self.end_token
-            last = last._replace(stop=len(text))
+            text = layout.text[: last.stop] + self.end_token
+            last = last._replace(stop=len(text), end=self.end_token)
             layout = layout._replace(text=text)
-        end = self.end_of(layout.text, last)
         for span in earlier:
-            if span.stop < 0 or self.end_of(layout.text, span) != end:
+            if span.end != last.end:
                 raise DataError(
-                    f"the chat template ends the last answer with {end!r} but not the one of turn {span.message + 1}",
+                    f"the chat template ends the last answer with {last.end!r} but not the one of turn "
+                    f"{span.message + 1}",
                     place=place,
-                    remedy="set data to train on the last turn, or model.chat_template to one that ends every answer",
+                    remedy="train on the last turn only (task.train_turns: last), or set another model.chat_template",
                 )
         return layout._replace(spans=(*earlier, last))
-
-    def end_of(self, text: str, span: Span) -> str:
-        """The end token a span finishes with."""
-        if self.end_token:
-            return self.end_token
-        inside = text[span.start : span.stop]
-        return max((word for word in self._ends if inside.endswith(word)), key=len)
 
     def _with_tool_turns(
         self, messages: Sequence[Message], text: str, spans: tuple[Span, ...], place: str, tools: Any
@@ -323,7 +311,7 @@ class Template:
             if end is None or not text.startswith(through) or start >= len(through):
                 detail = f"turn {index + 1}: the template's text of a tool call cannot be told from its surroundings"
                 raise RowRefused("tool call not found", detail, place=place, remedy="train on the last turn only")
-            found.append(Span(start, len(through), index))
+            found.append(Span(start, len(through), index, end))
         return tuple(sorted(found))
 
 
