@@ -73,8 +73,8 @@ class Verified:
         """For a person."""
         text = (
             f"loaded back in {self.dtype}: same text on {self.same_text} of {self.prompts} prompts, "
-            f"same likeliest token at {100 * self.same_choice:.1f} % of {self.positions:,} positions, largest logit difference "
-            f"{self.max_logit_difference:.3g}, mean KL {self.mean_kl:.1e}"
+            f"same likeliest token at {100 * self.same_choice:.1f} % of {self.positions:,} positions, "
+            f"largest logit difference {self.max_logit_difference:.3g}, mean KL {self.mean_kl:.1e}"
         )
         if self.quantised_same_text is not None:
             text += f"; against the quantised model, same text on {self.quantised_same_text} of {self.prompts}"

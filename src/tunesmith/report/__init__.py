@@ -70,6 +70,7 @@ def render(files: RunFiles) -> str:
         stages=figures.stages(files.summary),
         failures={one.name: found for one in sets if (found := figures.failures(files, one.name))},
         rows=figures.rows(files),
+        exports=figures.exports(files.summary),
         settings=figures.settings(files),
         graded=sum(len(models.get("tuned") or models.get("base") or ()) for models in files.scores.values()),
         data=embedded(

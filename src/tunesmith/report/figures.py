@@ -232,6 +232,12 @@ def rows(files: RunFiles) -> Rows | None:
     )
 
 
+def exports(summary: Table) -> list[Table]:
+    """What was exported, each with what its verification found."""
+    found = summary.get("exports")
+    return [one for one in found if isinstance(one, Mapping)] if isinstance(found, list) else []
+
+
 def settings(files: RunFiles) -> dict[str, list[Setting]]:
     """Settings by section, in the order of config.yaml."""
     found: dict[str, list[Setting]] = {}

@@ -179,13 +179,14 @@
 
   function summarise(row) {
     const { example } = row;
-    const why = example.answers.tuned?.failure || (row.tuned === "right" ? "" : example.answers.base?.failure) || "";
+    const why = words((example.answers.tuned ?? example.answers.base)?.failure ?? "");
+    const from = data.sets.length > 1 ? data.sets[example.set] : "";
     const marks = make("span", { class: "marks" }, sign(row.base), make("span", { class: "to", "aria-hidden": "true" }, "→"), sign(row.tuned));
     const details = make("details", { class: "example" },
-      make("summary", {}, marks, make("span", { class: "asked" }, example.question), make("span", { class: "why" }, words(why || (data.sets.length > 1 ? data.sets[example.set] : "")))));
+      make("summary", {}, marks, make("span", { class: "asked" }, example.question), 
+        make("span", { class: "why" }, why && make("b", {}, why), why && from ? " · " : "", from)));
     details.addEventListener("toggle", () => { if (details.open && !find(".inside", details)) details.append(inside(row)); });
-    const item = make("div", { role: "listitem" }, details);
-    return item;
+    return make("div", { role: "listitem" }, details);
   }
 
   function inside(row) {
@@ -224,7 +225,9 @@
     const cell = (value) => value === null ? make("td", { class: "null" }, "null")
       : make("td", typeof value === "number" ? { class: "n" } : {}, typeof value === "object" ? JSON.stringify(value) : String(value));
     const body = make("tbody", {}, ...cells.map((line) => make("tr", {}, ...(Array.isArray(line) ? line : [line]).map(cell))));
-    const head = Array.isArray(columns) ? make("thead", {}, make("tr", {}, ...columns.map((name) => make("th", { scope: "col" }, String(name))))) : null;
+    const numeric = (i) => cells.every((line) => Array.isArray(line) && (line[i] === null || typeof line[i] === "number"));
+    const head = Array.isArray(columns) ? make("thead", {}, make("tr", {},
+      ...columns.map((name, i) => make("th", numeric(i) ? { scope: "col", class: "n" } : { scope: "col" }, String(name))))) : null;
     return make("div", { class: "result", tabindex: "0", role: "region", "aria-label": "Result rows" }, make("table", {}, head, body));
   }
 
