@@ -14,13 +14,14 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from tunesmith.tasks.sql.literals import Literals
-from tunesmith.tasks.sql.schema_text import Named, read_schema_text
+from tunesmith.tasks.sql.schema_text import read_schema_text
 from tunesmith.tasks.sql.words import (
     CLAUSES,
     CLOSERS,
     FIELDS,
     FUNCTIONS,
     JOINS,
+    JSON_FUNCTIONS,
     OPERANDS,
     PLAIN,
     SET_FUNCTIONS,
@@ -66,8 +67,11 @@ class SchemaConstraint:
 class _Names:
     """The schema, with what joins what."""
 
-    def __init__(self, tables: dict[str, Named]) -> None:
-        self.tables = tables
+    def __init__(self, text: str) -> None:
+        self.tables = tables = read_schema_text(text)
+        nested = "json" in text.lower()
+        self.functions = FUNCTIONS | JSON_FUNCTIONS if nested else FUNCTIONS
+        self.set_functions = SET_FUNCTIONS | JSON_FUNCTIONS if nested else SET_FUNCTIONS
         self.schemas = frozenset(table.schema for table in tables.values()) | {"public"}
         self.columns = frozenset(column for table in tables.values() for column in table.columns)
         self.keyed = {name for name, table in tables.items() if table.references}
@@ -112,10 +116,26 @@ class _Names:
         return any(self.leads(a, x, b) for x in self.tables[a].columns)
 
 
+_UNDECLARED = re.compile(r"[a-z]{1,3}\d?$")
+
+
+def _short_for(word: str, tables: Iterable[str]) -> bool:
+    """Whether the word may be an alias used before it is declared: two letters, or three of a table's, in order."""
+    if not _UNDECLARED.match(word):
+        return False
+    letters = word.rstrip("0123456789")
+    return len(letters) <= 2 or any(_in_order(letters, table.lower()) for table in tables)
+
+
+def _in_order(letters: str, name: str) -> bool:
+    rest = iter(name)
+    return all(letter in rest for letter in letters)
+
+
 @lru_cache(maxsize=32)
 def _names_of(schema_text: str) -> _Names:
     """Read a schema once, however many questions are asked about it."""
-    return _Names(read_schema_text(schema_text))
+    return _Names(schema_text)
 
 
 class _Source(NamedTuple):
@@ -177,14 +197,20 @@ class _Stop(Exception):
     """The text breaks a rule."""
 
 
-_ALIAS = re.compile(r"[a-z]{1,4}\d?$|[A-Z]\d?$")
-"""Aliases that may be used before they are declared."""
-_MADE_UP = re.compile(
-    r"(total|sum|avg|average|mean|count|cnt|num|number|n|max|min|rank|rn|row_?num(ber)?|ratio|rate|share|percent(age)?|"
-    r"difference|diff|value|result|amount)(_\w*)?$|\w+_(total|sum|avg|average|count|cnt|num|max|min|rank|ratio|rate|share|"
-    r"percent(age)?|diff|difference)$"
+_SHORT = re.compile(r"[a-z]{1,4}\d?$|[A-Z]\d?$")
+"""Aliases that may follow a table without AS; longer words there are misspelt keywords."""
+_MADE_UP = tuple(
+    "total sum avg average mean count counts cnt num number n max maximum min minimum most least rank rn row_num "
+    "row_number ratio rate share percent percentage difference diff value result amount".split()
 )
-"""Names that subqueries give their columns, which may be used before the subquery is written."""
+"""Names that subqueries give their columns, alone or before an underscore. Only these, of names that the schema does
+not have, may be used in a SELECT list before the subquery is written."""
+
+
+def _made_up(word: str, partial: bool) -> bool:
+    return any(word == name or word.startswith(name + "_") or (partial and name.startswith(word)) for name in _MADE_UP)
+
+
 _AFTER_LEAD = frozenset(("join", "outer"))
 _LEADS = frozenset(("inner", "left", "right", "full", "cross", "natural"))
 _INNER = {
@@ -267,7 +293,9 @@ class _Reader:
         if kind in ("word", "quoted", "open_quoted"):
             self._name(kind, token, following, partial)
             return
+        _require(self.previous != "." or token == "*")
         if partial and token in ("!", "|", ":"):
+            _require(self._ended())
             return
         if kind in ("string", "open_string"):
             self._text(token, kind == "string")
@@ -281,6 +309,8 @@ class _Reader:
             token = self._sign(token)
         else:
             raise _Stop
+        # A join that begins by comparing with a literal has lost its key.
+        _require(self.scope.key_step != 3 or token not in ("'", "0"))
         if self.scope.key_step == 2 and token == "=":
             self.scope.key_step = 3
         elif self.scope.key_step == 3 or (self.scope.key_step == 2 and token not in (".",)):
@@ -497,7 +527,7 @@ class _Reader:
             return True
         known = self._is_known(word, partial=False)
         if partial or following == "(" or (not following and not known):
-            call = self._fits(word, FUNCTIONS, partial)
+            call = self._fits(word, self.names.functions, partial)
         else:
             call = False
         if call and not self._ended():
@@ -572,7 +602,7 @@ class _Reader:
         elif scope.slot == "output":
             scope.item, scope.slot = word, ""
         elif scope.slot in ("named", "alias"):
-            _require(scope.slot == "named" or bool(_ALIAS.match(token)))
+            _require(scope.slot == "named" or bool(_SHORT.match(token)))
             scope.sources[-1] = scope.sources[-1]._replace(alias=word)
             scope.slot = "joined"
         else:
@@ -584,11 +614,11 @@ class _Reader:
             self.qualifier = word
             return
         options = {*self.ctes, *(name for name in self.names.tables if scope.crossed or self._reaches(name))}
-        if not partial and following == "(" and word in SET_FUNCTIONS:
+        if not partial and following == "(" and word in self.names.set_functions:
             self.call = word
             return
         if partial:
-            options |= SET_FUNCTIONS | self.names.schemas | {"lateral"}
+            options |= self.names.set_functions | self.names.schemas | {"lateral"}
         _take(word, options, partial)
         if not partial:
             known = self.ctes.get(word) if word in self.ctes else self.names.tables[word].columns
@@ -614,6 +644,9 @@ class _Reader:
         if scope.rank < 0:
             return ("select", "with") if not scope.slot or scope.slot == "next" else ()
         if not self._ended() and scope.slot not in ("alias", "joined"):
+            return ()
+        aliases = [source.alias for source in scope.sources if source.alias]
+        if len(set(aliases)) < len(aliases):
             return ()
         if scope.rank == 0:
             return ("from", *SET_OPERATIONS, "limit", "where") if not scope.promised else ("from",)
@@ -703,7 +736,7 @@ class _Reader:
             columns = self._columns_of(scope, qualifier)
             if source is not None and scope.key_step in (1, 3) and columns is not None:
                 columns = frozenset(column for column in columns if self._may_join(source, column))
-            made_up = source is None and qualifier not in self.names.tables and bool(_MADE_UP.match(word))
+            made_up = source is None and qualifier not in self.names.tables and _made_up(word, partial)
             _require(columns is None or made_up or self._fits(word, columns, partial))
         if partial:
             return
@@ -762,7 +795,7 @@ class _Reader:
             names: Iterable[str] = [source.alias for source in scope.sources if self._may_lead(source)]
             if scope.rank <= 0:
                 names = [*names, *self.names.tables, *self.ctes]
-                if _ALIAS.match(word):
+                if _short_for(word, (*self.names.tables, *self.ctes)):
                     return True
             if self._fits(word, names, partial):
                 return True
@@ -777,7 +810,7 @@ class _Reader:
             if any(source.columns is None for source in scope.sources):
                 return True
             if scope.rank <= 0:
-                if self._fits(word, self.names.columns, partial) or _MADE_UP.match(word):
+                if self._fits(word, self.names.columns, partial) or _made_up(word, partial):
                     return True
                 if any(columns is None or self._fits(word, columns, partial) for columns in self.ctes.values()):
                     return True

@@ -51,29 +51,29 @@ PLAIN = OPERANDS | _words(
 WINDOW = _words("order partition range groups rows by")
 """Words that may stand in the parentheses of a window or an aggregate."""
 FUNCTIONS = _words(
-    """abs acos acosh age any_value array_agg array_append array_length array_position array_remove array_to_json
-    array_to_string arrayoverlap ascii asin asind atan atan2 avg bit_and bit_count bit_length bit_or bool_and
-    bool_or btrim cardinality cast cbrt ceil ceiling char_length character_length chr clock_timestamp coalesce
-    concat concat_ws corr cos cosd cot count covar_pop covar_samp cube cume_dist date date_bin date_part
-    date_trunc decode degrees dense_rank div encode every exp extract factorial first_value float floor format
-    gcd generate_series greatest grouping initcap int isfinite json_agg json_array_elements
-    json_array_elements_text json_array_length json_build_array json_build_object json_each json_each_text
-    json_extract_path_text json_object_agg jsonb_agg jsonb_array_elements jsonb_array_elements_text
-    jsonb_array_length jsonb_build_array jsonb_build_object jsonb_each jsonb_each_text jsonb_extract_path_text
-    jsonb_object_agg jsonb_object_keys justify_days justify_hours justify_interval lag last_value lcm lead least
-    left length ln log log10 lower lpad ltrim make_date make_interval make_time make_timestamp make_timestamptz
-    max md5 min mod mode now nth_value ntile nullif numeric octet_length overlay percent_rank percentile_cont
-    percentile_disc pi position power radians random rank regexp_count regexp_instr regexp_like regexp_match
-    regexp_matches regexp_replace regexp_split_to_array regexp_split_to_table regexp_substr regr_avgx regr_avgy
-    regr_count regr_intercept regr_r2 regr_slope repeat replace reverse right rollup round row_number
-    row_to_json rpad rtrim scale sets sign sin sind split_part sqrt starts_with statement_timestamp stddev
-    stddev_pop stddev_samp string_agg string_to_array string_to_table strpos substr substring sum tan tand text
-    timezone to_char to_date to_hex to_json to_jsonb to_number to_timestamp translate trim trim_array trunc
-    unnest upper uuid var_pop var_samp variance width_bucket"""
+    """abs acos acosh age any_value array_agg array_append array_length array_position array_remove array_to_string
+    arrayoverlap ascii asin asind atan atan2 avg bit_and bit_count bit_length bit_or bool_and bool_or btrim
+    cardinality cast cbrt ceil ceiling char_length character_length chr clock_timestamp coalesce concat
+    concat_ws corr cos cosd cot count covar_pop covar_samp cube cume_dist date date_bin date_part date_trunc
+    decode degrees dense_rank div encode every exp extract factorial first_value float floor format gcd
+    generate_series greatest grouping initcap int isfinite justify_days justify_hours justify_interval lag
+    last_value lcm lead least left length ln log log10 lower lpad ltrim make_date make_interval make_time
+    make_timestamp make_timestamptz max md5 min mod mode now nth_value ntile nullif numeric octet_length overlay
+    percent_rank percentile_cont percentile_disc pi position power radians random rank regexp_count regexp_instr
+    regexp_like regexp_match regexp_matches regexp_replace regexp_split_to_array regexp_split_to_table
+    regexp_substr regr_avgx regr_avgy regr_count regr_intercept regr_r2 regr_slope repeat replace reverse right
+    rollup round row_number rpad rtrim scale sets sign sin sind split_part sqrt starts_with statement_timestamp
+    stddev stddev_pop stddev_samp string_agg string_to_array string_to_table strpos substr substring sum tan
+    tand text timezone to_char to_date to_hex to_number to_timestamp translate trim trim_array trunc unnest
+    upper uuid var_pop var_samp variance width_bucket"""
 )
-SET_FUNCTIONS = _words(
-    """generate_series unnest json_array_elements json_array_elements_text json_each json_each_text
-    jsonb_array_elements jsonb_array_elements_text jsonb_each jsonb_each_text jsonb_object_keys regexp_matches
-    regexp_split_to_table string_to_table"""
+JSON_FUNCTIONS = _words(
+    """array_to_json json_agg json_array_elements json_array_elements_text json_array_length json_build_array
+    json_build_object json_each json_each_text json_extract_path_text json_object_agg jsonb_agg
+    jsonb_array_elements jsonb_array_elements_text jsonb_array_length jsonb_build_array jsonb_build_object
+    jsonb_each jsonb_each_text jsonb_extract_path_text jsonb_object_agg jsonb_object_keys row_to_json to_json
+    to_jsonb"""
 )
+"""Allowed where the schema speaks of JSON."""
+SET_FUNCTIONS = _words("generate_series unnest")
 """Functions that stand where a table may."""
