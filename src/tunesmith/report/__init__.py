@@ -6,6 +6,7 @@ import base64
 import hashlib
 import json
 import os
+from functools import cache
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -44,19 +45,8 @@ def render(files: RunFiles) -> str:
     script, style = _part("page.js"), _part("page.css")
     sets = figures.test_sets(files)
     charts = figures.charts(files)
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters.update(
-        percent=wording.percent, points=wording.points, count=wording.count, duration=wording.duration,
-        size=wording.size, figure=wording.figure, moment=wording.moment, words=wording.words, p_value=wording.p_value,
-        href=lambda path: quote(str(path)),
-    )  # fmt: skip
-    environment.globals.update(
-        number=figures.number, section=figures.section, interval=wording.interval, flat=figures.flat
-    )
     compared = [one.comparison for one in sets if one.base or one.tuned]
-    return environment.from_string(_part("page.html")).render(
+    return _template().render(
         script=Markup(script),
         script_digest=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         style=Markup(style),
@@ -80,6 +70,22 @@ def render(files: RunFiles) -> str:
             }
         ),
     )
+
+
+@cache
+def _template() -> jinja2.Template:
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters.update(
+        percent=wording.percent, points=wording.points, count=wording.count, duration=wording.duration,
+        size=wording.size, figure=wording.figure, moment=wording.moment, words=wording.words, p_value=wording.p_value,
+        href=lambda path: quote(str(path)),
+    )  # fmt: skip
+    environment.globals.update(
+        number=figures.number, section=figures.section, interval=wording.interval, flat=figures.flat
+    )
+    return environment.from_string(_part("page.html"))
 
 
 def embedded(value: Any) -> Markup:
