@@ -64,6 +64,7 @@ def training_arguments(config: RunConfig, run: RunDir, examples: int) -> Trainin
         "dataloader_pin_memory": train.dataloader_pin_memory and gpu,
         "dataloader_prefetch_factor": train.dataloader_prefetch_factor if train.dataloader_num_workers else None,
         "remove_unused_columns": False,
+        "ddp_find_unused_parameters": False,
         "label_names": ["labels"],
         "logging_strategy": "steps",
         "logging_steps": train.logging_steps,

@@ -6,6 +6,7 @@ import logging
 import math
 import os
 import signal
+import sys
 import time
 from collections import deque
 from pathlib import Path
@@ -24,7 +25,7 @@ log = logging.getLogger(__name__)
 BEST = "best.safetensors"
 
 
-class Progress(TrainerCallback):
+class Progress(TrainerCallback):  # type: ignore[misc]  # transformers has no types
     """A line every `logging_steps`: step, loss, rate, tokens per second, and an honest time remaining.
 
     Time remaining is the steps left times the median of recent steps, the first one (which compiles and warms up) left
@@ -39,6 +40,8 @@ class Progress(TrainerCallback):
         self._first = True
         self.trainer: Any = None
         """Set by `fit`: knows the tokens of each step."""
+        self.headline = ""
+        """Latest loss, learning rate and speed."""
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self._began = time.perf_counter()
@@ -59,16 +62,18 @@ class Progress(TrainerCallback):
         metrics = metrics or {}
         self._evaluation = metrics["eval_seconds"]
         loss, perplexity = metrics["eval_loss"], metrics["eval_perplexity"]
-        self._tracker.event("evaluation", state.global_step, validation_loss=loss, perplexity=perplexity)
+        if state.is_world_process_zero:
+            self._tracker.event("evaluation", state.global_step, validation_loss=loss, perplexity=perplexity)
         log.info("step %d: validation loss %.4f, perplexity %.3f", state.global_step, loss, perplexity)
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any) -> None:
         logs = logs or {}
-        if "loss" not in logs:
+        if "loss" not in logs or not state.is_world_process_zero:
             return
         figures = {key: logs.get(key) for key in ("loss", "learning_rate", "grad_norm", "epoch")}
-        text = f"step {state.global_step} of {state.max_steps}: loss {logs['loss']:.4f}"
-        text += f", rate {logs.get('learning_rate') or 0.0:.2e}"
+        text = f"step {state.global_step} of {state.max_steps}: "
+        self.headline = f"loss {logs['loss']:.4f}, rate {logs.get('learning_rate') or 0.0:.2e}"
+        ending = ""
         if self._recent and self.trainer is not None:
             seconds = median(self._recent)
             steps = len(self._recent)
@@ -81,9 +86,10 @@ class Progress(TrainerCallback):
                 "label_tokens_per_second": round(shown.labels / sum(self._recent)),
                 "seconds_left": round(left),
             }
-            text += f", {rate:,.0f} tokens/s, {clock(left)} left"
+            self.headline += f", {rate:,.0f} tokens/s"
+            ending = f", {clock(left)} left"
         self._tracker.event("log", state.global_step, **figures)
-        log.info("%s", text)
+        log.info("%s%s%s", text, self.headline, ending)
 
     def seconds_left(self, step: int, steps: int) -> float:
         """Until the last step, validations included; NaN before the second step."""
@@ -94,10 +100,56 @@ class Progress(TrainerCallback):
         return (steps - step) * median(self._recent) + validations * self._evaluation
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        self._tracker.event("checkpoint", state.global_step)
+        if state.is_world_process_zero:
+            self._tracker.event("checkpoint", state.global_step)
 
 
-class KeepBest(TrainerCallback, ExportableState):
+class ProgressBar(TrainerCallback):  # type: ignore[misc]
+    """What `Progress` measures, for a person at a terminal; nothing elsewhere, where the log says it line by line."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._bar: Any = None
+        self._task: Any = None
+        self._text = ""
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if not sys.stderr.isatty() or not state.is_world_process_zero:
+            return
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
+        from rich.progress import Progress as Bar
+
+        self._bar = Bar(
+            TextColumn("[bold]      train"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[text]}"),
+            console=Console(stderr=True, highlight=False),
+            transient=True,
+        )
+        self._task = self._bar.add_task("train", total=state.max_steps, completed=state.global_step, text="")
+        self._bar.start()
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if self._bar is None:
+            return
+        left = self._progress.seconds_left(state.global_step, state.max_steps)
+        text = self._text + ("" if math.isnan(left) else f"  {clock(left)} left")
+        self._bar.update(self._task, completed=state.global_step, text=text)
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any) -> None:
+        if self._bar is not None and "loss" in (logs or {}):
+            self._text = self._progress.headline
+
+    def close(self) -> None:
+        """Give the terminal back."""
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+
+
+class KeepBest(TrainerCallback, ExportableState):  # type: ignore[misc]
     """Keep the trainable weights of the best validation, and stop after `patience` validations without a better one.
 
     Its state is in every checkpoint, so that a resumed run stops where an uninterrupted one would have.
@@ -121,7 +173,8 @@ class KeepBest(TrainerCallback, ExportableState):
         loss = (metrics or {})["eval_loss"]
         if self.best is None or loss < self.best:
             self.best, self.best_step, self.waited = loss, state.global_step, 0
-            save_trainable(model, self.path)
+            if state.is_world_process_zero:
+                save_trainable(model, self.path)
             return
         self.waited += 1
         if self.exhausted:
@@ -140,7 +193,7 @@ class KeepBest(TrainerCallback, ExportableState):
         self.best, self.best_step, self.waited = (attributes[name] for name in ("best", "best_step", "waited"))
 
 
-class StopOnSignal(TrainerCallback):
+class StopOnSignal(TrainerCallback):  # type: ignore[misc]
     """On SIGTERM or Ctrl-C: finish the step, save a checkpoint, stop. A second one stops at once."""
 
     def __init__(self) -> None:

@@ -17,7 +17,7 @@ from tunesmith.model.load import ParameterCount, count_parameters
 from tunesmith.model.lora import with_peft
 from tunesmith.model.memory import read_memory
 from tunesmith.rundir import RunDir
-from tunesmith.train.callbacks import KeepBest, Progress, StopOnSignal
+from tunesmith.train.callbacks import KeepBest, Progress, ProgressBar, StopOnSignal
 from tunesmith.train.weights import load_trainable, save_adapter
 
 log = logging.getLogger(__name__)
@@ -92,7 +92,9 @@ def fit(trainer: Any, run: RunDir, config: RunConfig, resume: bool = False) -> T
     best = trainer.callback(KeepBest)
     validation = _validation_loss(trainer, best)
     _require_finite(trainer.model)
-    save_adapter(trainer.release(), trainer.tokenizer, config, run.adapter)
+    if trainer.is_world_process_zero():
+        save_adapter(trainer.release(), trainer.tokenizer, config, run.adapter)
+    trainer.accelerator.wait_for_everyone()
     return _result(trainer, found, validation, seconds, best, parameters)
 
 
@@ -128,6 +130,7 @@ def _train(trainer: Any, found: Found | None, run: RunDir) -> None:
         ) from error
     finally:
         signals.release()
+        trainer.callback(ProgressBar).close()
     if signals.stopped:
         raise StoppedError(
             f"stopped at step {trainer.state.global_step} of {trainer.state.max_steps}, with a checkpoint",

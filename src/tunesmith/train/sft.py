@@ -22,12 +22,12 @@ from tunesmith.checkpoints.resume import prune
 from tunesmith.config.schema import RunConfig
 from tunesmith.data.prepare import Prepared
 from tunesmith.errors import ConfigError, DataError, DivergedError
-from tunesmith.model.attention import model_mask, require_isolation
+from tunesmith.model.attention import require_isolation, row_inputs, rows_in
 from tunesmith.model.load import recompute_activations
 from tunesmith.rundir import RunDir
 from tunesmith.tracking import Tracker
 from tunesmith.train.arguments import training_arguments
-from tunesmith.train.callbacks import KeepBest, Progress, StopOnSignal
+from tunesmith.train.callbacks import KeepBest, Progress, ProgressBar, StopOnSignal
 from tunesmith.train.steps import Step, Steps, only, plan_step
 from tunesmith.train.weights import write_weights
 from tunesmith.types import IGNORE
@@ -79,19 +79,23 @@ def build_sft_trainer(
     require_isolation(model)
     if config.train.gradient_checkpointing:
         recompute_activations(model)
-    callbacks: list[Any] = [Progress(tracker, config.train.eval_steps), StopOnSignal()]
+    progress = Progress(tracker, config.train.eval_steps if len(prepared.validation) else 0)
+    callbacks: list[Any] = [progress, ProgressBar(progress), StopOnSignal()]
     if patience is not None:
         callbacks.append(KeepBest(run, patience))
     return ForestTrainer(config, model, tokenizer, prepared, run, arguments, callbacks)
 
 
-class ForestTrainer(Trainer):
+class ForestTrainer(Trainer):  # type: ignore[misc]  # transformers has no types
     """`transformers.Trainer` whose loader hands out whole optimizer steps, each a set of examples.
 
     A step is planted as a forest, computed row by row, and its loss is the sum over its label tokens divided by their
     number, so how it falls into rows (`train.max_tokens`) changes memory and never the update. With several processes
     (`torchrun`) each computes its share of a step's rows.
     """
+
+    model: Any
+    control: Any
 
     def __init__(
         self,
@@ -152,15 +156,16 @@ class ForestTrainer(Trainer):
         sums = []
         for at, row in enumerate(inputs.rows):
             with nullcontext() if at == len(inputs.rows) - 1 else self.accelerator.no_sync(model):
-                total = self.row_loss(model, row)
-                self.accelerator.backward(total / labels)
-            sums.append(total.detach())
+                loss = self.row_loss(model, row)
+                self.accelerator.backward(loss / labels)
+            sums.append(loss.detach())
         self.computed += inputs.computed
         losses = torch.stack(sums)
         if not bool(torch.isfinite(losses).all()):
             bad = int((~torch.isfinite(losses)).nonzero()[0, 0])
             raise self._diverged(f"the loss is {losses[bad].item()}, not a number", inputs.examples[bad])
-        return losses.sum() / labels
+        total: Tensor = losses.sum() / labels
+        return total
 
     def row_loss(self, model: Any, row: dict[str, Tensor]) -> Tensor:
         """Sum of the loss over one row's label tokens; logits are computed at those positions alone.
@@ -174,9 +179,8 @@ class ForestTrainer(Trainer):
         extra = {"logits_to_keep": at} if self._keeps_logits else {}
         logits = model(
             input_ids=row["input_ids"],
-            attention_mask=model_mask(self.model, row["subtree_end"], row["position_ids"]),
-            position_ids=row["position_ids"],
             use_cache=False,
+            **row_inputs(self.model, row["subtree_end"], row["position_ids"]),
             **extra,
         ).logits[0]
         return self.loss(logits if self._keeps_logits else logits[at], row["labels"][0][at])
@@ -253,7 +257,7 @@ class ForestTrainer(Trainer):
         dataset, size = self.prepared.validation, self.settings.train.batch_size
         self.model.eval()
         total, labels = 0.0, 0
-        with torch.no_grad():
+        with torch.no_grad(), rows_in(self.model):
             for start in range(0, len(dataset), size):
                 step = plan_step(dataset[start : start + size], **self._planting)
                 total += sum(float(self.row_loss(self.model, row)) for row in step.rows)
