@@ -437,6 +437,18 @@ def test_a_difference_within_chance_is_not_called_better(run: RunDir) -> None:
     )
 
 
+def test_answers_that_no_grader_judged_are_not_compared(run: RunDir) -> None:
+    known = json.loads(run.summary.read_text())
+    for model in ("base", "tuned"):
+        known["scores"][model] = {"held": {"accuracy": None, "low": 0.0, "high": 1.0, "n": 0, "unscored": 16}}
+    known["paired"] = {"held": {"difference": None, "low": -1.0, "high": 1.0, "p_value": 1.0, "gained": 0, "lost": 0}}
+    run.summary.write_text(json.dumps(known))
+    shutil.rmtree(run.root / "scores")
+    page = Page(write_report(run))
+    assert "no difference is claimed" in page.said
+    assert "16 could not be judged" in page.said
+
+
 def test_a_secret_in_the_run_is_masked_on_the_page(run: RunDir) -> None:
     for path in (run.config, run.events, run.scores("base", "built")):
         text = (

@@ -27,13 +27,13 @@ class TestSet(NamedTuple):
 
     @property
     def n(self) -> float | None:
-        return number(self.tuned, "n") or number(self.base, "n")
+        return number(self.tuned or self.base, "n")
 
     @property
     def verdict(self) -> str:
         """`better`, `worse`, `even` (the interval of the difference includes 0), or empty when not compared."""
         low, high = number(self.paired, "low"), number(self.paired, "high")
-        if low is None or high is None:
+        if number(self.paired, "difference") is None or low is None or high is None:
             return ""
         return "better" if low > 0 else "worse" if high < 0 else "even"
 
@@ -74,6 +74,14 @@ class Rows(NamedTuple):
     """Rows read less rows accounted for: 0, or the ledger does not add up."""
     dropped: tuple[Table, ...]
     """The dropped rows themselves, each with place and reason."""
+
+
+class Export(NamedTuple):
+    """An exported artifact and what loading it back showed."""
+
+    format: str
+    verified: bool
+    facts: tuple[tuple[str, str], ...]
 
 
 class Setting(NamedTuple):
@@ -232,10 +240,28 @@ def rows(files: RunFiles) -> Rows | None:
     )
 
 
-def exports(summary: Table) -> list[Table]:
+def exports(summary: Table) -> list[Export]:
     """What was exported, each with what its verification found."""
-    found = summary.get("exports")
-    return [one for one in found if isinstance(one, Mapping)] if isinstance(found, list) else []
+    listed = summary.get("exports")
+    return [_export(one) for one in listed if isinstance(one, Mapping)] if isinstance(listed, list) else []
+
+
+def _export(one: Table) -> Export:
+    found = section(one, "verified")
+    prompts = wording.count(number(found, "prompts"))
+    facts = [("path", str(one.get("path") or "")), ("size", wording.size(number(one, "bytes")))]
+    if found:
+        facts += [
+            ("compared with", str(found.get("reference") or "the trained model")),
+            ("loaded back in", str(found.get("dtype") or wording.DASH)),
+            ("same text", f"{wording.count(number(found, 'same_text'))} of {prompts} prompts"),
+            ("same token ids", f"{wording.count(number(found, 'same_tokens'))} of {prompts} prompts"),
+            ("same likeliest token", wording.percent(number(found, "same_choice"))),
+            ("largest logit difference", wording.figure(number(found, "max_logit_difference"))),
+            ("mean KL divergence", f"{wording.figure(number(found, 'mean_kl'))} nats"),
+            ("allowed at most", f"{wording.figure(number(found, 'bound', 'mean_kl'))} nats"),
+        ]
+    return Export(str(one.get("format") or "export"), bool(found), tuple(facts))
 
 
 def settings(files: RunFiles) -> dict[str, list[Setting]]:
