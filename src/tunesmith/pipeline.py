@@ -185,11 +185,16 @@ def prepare(bench: Bench) -> tuple[Prepared, Any, Renderer]:
         prepared = prepare_dataset(
             config, bench.task, tokenizer, cache_dir=_cache(config), ledger_path=bench.run.ledger
         )
-        renderer = Renderer(tokenizer, config.model.end_token)
+        renderer = Renderer(tokenizer, config.model.end_token, thinks=prepared.thinks)
+        if config.model.end_token is None and renderer.end_id != tokenizer.eos_token_id:
+            # What the template writes at the end of an answer is what the model learns to stop at.
+            end = {"end_token": tokenizer.convert_ids_to_tokens(renderer.end_id)}
+            bench.config = config = config.model_copy(update={"model": config.model.model_copy(update=end)})
         proof = prove_labels(prepared.train, tokenizer, renderer, config)
         _require(proof.findings)
         _write_mask(bench.run, prepared, tokenizer)
-        bench.tracker.summary(data=_data_figures(prepared), findings=[asdict(f) for f in prepared.findings])
+        figures = {**prepared.ledger.figures(), "key": prepared.key}
+        bench.tracker.summary(data=figures, findings=[asdict(f) for f in prepared.findings])
     for finding in prepared.findings:
         if finding.level != "info":
             bench.announce("prepare", f"{finding.level}: {finding.place}: {finding.message}")
@@ -427,10 +432,6 @@ def _write_mask(run: RunDir, prepared: Prepared, tokenizer: Any) -> None:
     run.mask.write_text(
         json.dumps([mask(prepared.train[i], tokenizer) for i in range(min(3, len(prepared.train)))]), encoding="utf-8"
     )
-
-
-def _data_figures(prepared: Prepared) -> dict[str, Any]:
-    return {**prepared.ledger.figures(), "key": prepared.key}
 
 
 def _probes(prepared: Prepared) -> list[Any]:
