@@ -14,16 +14,23 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from tunesmith.tasks.sql.literals import Literals
+from tunesmith.tasks.sql.schema import quote
 from tunesmith.tasks.sql.schema_text import read_schema_text
 from tunesmith.tasks.sql.words import (
+    AFTER_OPERAND,
+    BEFORE_OPERAND,
+    CASE,
     CLAUSES,
-    CLOSERS,
+    ENDS,
     FIELDS,
+    FRAME,
     FUNCTIONS,
+    IN_KEYS,
     JOINS,
     JSON_FUNCTIONS,
-    OPERANDS,
-    PLAIN,
+    NO_ARGUMENTS,
+    PAIRS,
+    ROWS,
     SET_FUNCTIONS,
     SET_OPERATIONS,
     TOKEN,
@@ -69,9 +76,9 @@ class _Names:
 
     def __init__(self, text: str) -> None:
         self.tables = tables = read_schema_text(text)
-        nested = "json" in text.lower()
-        self.functions = FUNCTIONS | JSON_FUNCTIONS if nested else FUNCTIONS
-        self.set_functions = SET_FUNCTIONS | JSON_FUNCTIONS if nested else SET_FUNCTIONS
+        self.nested = "json" in text.lower() or "[]" in text
+        self.functions = FUNCTIONS | JSON_FUNCTIONS if self.nested else FUNCTIONS
+        self.set_functions = SET_FUNCTIONS | JSON_FUNCTIONS if self.nested else SET_FUNCTIONS
         self.schemas = frozenset(table.schema for table in tables.values()) | {"public"}
         self.columns = frozenset(column for table in tables.values() for column in table.columns)
         self.keyed = {name for name, table in tables.items() if table.references}
@@ -185,12 +192,14 @@ class _Frame:
     """A parenthesis, or the whole."""
 
     kind: str
-    """`query`, `group`, `call`, `using`, or `free` (unchecked)."""
+    """`query`, `group`, `call`, `columns` (names), `type` (numbers), or `free` (unchecked: the rows of VALUES)."""
     scope: _Scope
     opener: str = ""
     role: str = ""
     """What its result is: `derived` (a table), `cte`, or an expression."""
     only_query: bool = False
+    cases: int = 0
+    """CASEs that still want their END."""
 
 
 class _Stop(Exception):
@@ -224,6 +233,12 @@ _INNER = {
 """Words that part the arguments of some functions."""
 _MORE_TYPE = frozenset(("precision", "varying", "with", "without", "time", "zone"))
 """Second words of types."""
+_MOST_SPACE = 24
+"""Letters of white space in a row: a line's indentation, and no endless one."""
+_MOST_ALIAS = 31
+_OPERAND_ENDS = ENDS | FIELDS | {"name", "alias", "type", "'", "0", ")", "*", "]"}
+_WANT_PARENTHESIS = frozenset(("function", "any", "some", "exists", "over", "filter", "using"))
+_SIGNS = frozenset(":: <> != <= >= || ~* !~ - + * / % < > = ( ) , . ; ~".split())
 _BY = frozenset(("group", "order", "partition"))
 
 
@@ -260,6 +275,7 @@ class _Reader:
         try:
             for i, (kind, token) in enumerate(tokens):
                 if kind == "space":
+                    _require(len(token) <= _MOST_SPACE)
                     continue
                 rest = tokens[i + 1 : i + 3]
                 following = next((t for k, t in rest if k != "space"), "")
@@ -286,38 +302,37 @@ class _Reader:
     # Tokens
 
     def _token(self, kind: str, token: str, following: str, partial: bool) -> None:
+        frame, scope = self.frame, self.scope
         _require(self.previous != ";")
         self.open = kind in ("open_string", "open_quoted")
-        if self.frame.only_query and self.previous == "(" and kind != "word":
+        if frame.only_query and self.previous == "(":
+            _require(kind == "word" or token == "(")
+        if self.previous in _WANT_PARENTHESIS:
             _require(token == "(")
+        if self.previous == "typed":
+            _require(kind in ("string", "open_string"))
         if kind in ("word", "quoted", "open_quoted"):
             self._name(kind, token, following, partial)
             return
         _require(self.previous != "." or token == "*")
         if partial and token in ("!", "|", ":"):
-            _require(self._ended())
+            _require(self._ended() and not (frame.kind == "query" and scope.slot))
             return
         if kind in ("string", "open_string"):
             self._text(token, kind == "string")
             token = "'"
         elif kind == "number":
-            _require(self.previous not in ("name", "0", "'"))
-            closed = not partial and following != "."
-            _require(not (self.literals and self.compared and not self.literals.number(token, closed)))
+            self._number(token, closed=not partial and following != ".")
             token = "0"
         elif kind == "sign":
             token = self._sign(token)
         else:
             raise _Stop
-        # A join that begins by comparing with a literal has lost its key.
-        _require(self.scope.key_step != 3 or token not in ("'", "0"))
-        if self.scope.key_step == 2 and token == "=":
-            self.scope.key_step = 3
-        elif self.scope.key_step == 3 or (self.scope.key_step == 2 and token not in (".",)):
-            if token != ".":
-                self.scope.key_step = 4
-        elif self.scope.key_step == 1 and token not in ("(", "."):
-            self.scope.key_step = 4
+        if scope.key_step < 4 and frame.scope is scope:
+            # A join that begins by comparing with a literal has lost its key.
+            _require(scope.key_step != 3 or token not in ("'", "0"))
+            if token not in ("(", "."):
+                scope.key_step = 3 if scope.key_step == 2 and token == "=" else 4
         self._advance(token)
 
     def _advance(self, token: str) -> None:
@@ -327,19 +342,33 @@ class _Reader:
         elif token not in ("(", ",", "'", "0", "not", "-") and not (token == "and" and self.before in ("'", "0")):
             self.compared = False
 
+    def _operand(self) -> None:
+        """Check that a literal may stand here."""
+        frame, scope = self.frame, self.scope
+        _require(frame.kind in ("query", "group", "call", "free") and not (frame.kind == "query" and scope.slot))
+        _require(scope.rank >= 0 and not self._ended())
+
     def _text(self, token: str, closed: bool) -> None:
-        _require(self.previous not in ("name", "0", "'"))
-        _require(not (self.frame.kind == "query" and self.scope.slot))
+        _require(self.previous != "limit" and (self.frame.kind != "query" or self.scope.rank < 7))
+        self._operand()
         text = (token[1:-1] if closed else token[1:]).replace("''", "'")
         _require(not (self.literals and self.compared and not self.literals.text(text, closed)))
+
+    def _number(self, token: str, closed: bool) -> None:
+        if self.frame.kind == "type":
+            return
+        self._operand()
+        _require(not (self.literals and self.compared and not self.literals.number(token, closed)))
 
     def _sign(self, sign: str) -> str:
         """Check a sign, and say what to remember it as."""
         frame, scope = self.frame, self.scope
         outermost = frame.kind == "query"
-        _require(sign not in ("--", "/*", "?", "{", "}", "^", "!", "|", ":") or frame.kind == "free")
-        if frame.kind == "free" and sign not in "()":
-            return sign
+        _require(sign in _SIGNS or self.names.nested and sign in ("@", "#", "&", "?", "->", "->>", "[", "]"))
+        if outermost and scope.rank == 7:
+            _require(sign in ");,")
+        if frame.kind in ("columns", "type", "free"):
+            _require(sign in "(),.-+" if frame.kind == "free" else sign in "),")
         if sign == "(":
             self._open()
         elif sign == ")":
@@ -347,64 +376,71 @@ class _Reader:
             # What follows DISTINCT ON (...) is the first output, not something that follows an operand.
             return "distinct" if frame.opener == "on" else ")"
         elif sign == ",":
-            _require(self._ended() and scope.rank >= 0 or scope.slot in ("alias", "joined", "next"))
-            if outermost and scope.slot == "next":
-                scope.slot = "cte"
-            elif outermost and scope.rank == 0:
-                self._output(scope)
-            elif outermost and scope.rank == 1:
-                _require(scope.conditions == 0)
-                scope.slot = "table"
+            self._comma()
         elif sign == ".":
             _require(self.previous == "name" and self.qualifier is not None)
         elif sign == ";":
             _require(len(self.frames) == 1 and scope.rank >= 0 and self._ends(scope))
-        elif sign == "*":
+        elif sign == "*" and not self._ended():
             if outermost and scope.rank == 0 and self.previous in ("select", "distinct", "all", ",", "."):
                 scope.star = True
-            elif self.previous not in ("(", "."):
-                _require(self._ended())
-                return "times"
+            else:
+                _require(self.previous == "(" and frame.opener == "count" or self.previous == ".")
         else:
             _require(scope.rank >= 0 and not (outermost and scope.slot))
-            _require(sign in "+-[" or self._ended())
+            _require(self._ended() or sign in "+-" and self.previous not in ("+", "-"))
+            return "times" if sign == "*" else sign
         return sign
 
+    def _comma(self) -> None:
+        frame, scope = self.frame, self.scope
+        if frame.kind == "query" and scope.slot == "next":
+            scope.slot = "cte"
+            return
+        _require(scope.rank >= 0 and not frame.cases)
+        _require(self._ended() or frame.kind == "query" and scope.slot in ("alias", "joined"))
+        if frame.kind == "query" and scope.rank == 0:
+            self._output(scope)
+        elif frame.kind == "query" and scope.rank == 1:
+            _require(scope.conditions == 0 and scope.key_step == 4)
+            scope.slot = "table"
+        elif frame.kind == "query":
+            _require(scope.rank in (3, 6))
+
     def _ended(self) -> bool:
-        """Whether an operand or a clause's last word was just read."""
-        return (
-            self.previous in ("name", "alias", "type", "'", "0", ")", "*", "]")
-            or self.previous in OPERANDS | CLOSERS | TYPES | FIELDS
-        )
+        """Whether an operand, or the last word of an expression, was just read."""
+        return self.previous in _OPERAND_ENDS
 
     # Parentheses
 
     def _open(self) -> None:
         frame, scope = self.frame, self.scope
+        slot = scope.slot if frame.kind == "query" else ""
         if frame.kind == "free":
-            self.frames.append(_Frame("free", scope))
-        elif frame.kind == "query" and scope.slot == "table" and not self.call:
-            self.frames.append(_Frame("group", scope, role="derived", only_query=True))
-        elif frame.kind == "query" and scope.slot in ("alias", "joined") and self.previous == "name":
-            scope.sources[-1] = scope.sources[-1]._replace(columns=None, table=None)
-            self.frames.append(_Frame("free", scope))
-        elif frame.kind == "query" and scope.slot == "as":
+            opened = _Frame("free", scope)
+        elif slot == "table" and not self.call:
+            opened = _Frame("group", scope, role="derived", only_query=True)
+        elif slot == "joined" and self.previous == "name" and scope.sources[-1].table is None:
+            scope.sources[-1] = scope.sources[-1]._replace(columns=None)
+            opened = _Frame("columns", scope)
+        elif slot == "as" and self.previous == "name":
             self.ctes[self.writing[-1]] = None
-            self.frames.append(_Frame("free", scope))
-        elif frame.kind == "query" and scope.slot == "body":
-            self.frames.append(_Frame("group", scope, role="cte", only_query=True))
+            opened = _Frame("columns", scope)
+        elif slot == "body":
+            opened = _Frame("group", scope, role="cte", only_query=True)
         elif self.previous == "type":
-            self.frames.append(_Frame("free", scope, opener="type"))
+            opened = _Frame("type", scope)
         elif self.previous == "using":
-            self.frames.append(_Frame("using", scope))
+            opened = _Frame("columns", scope, opener="using")
         elif self.call:
-            self.frames.append(_Frame("call", scope, opener=self.call))
-        elif frame.kind == "query" and scope.rank == -1:
-            self.frames.append(_Frame("group", scope, role="operand", only_query=True))
+            opened = _Frame("call", scope, opener=self.call)
+        elif frame.kind == "query" and scope.rank == -1 and not slot:
+            opened = _Frame("group", scope, role="operand", only_query=True)
         else:
-            _require(not (frame.kind == "query" and scope.slot))
-            _require(self.previous not in ("name", "'", "0", ")"))
-            self.frames.append(_Frame("group", scope, opener=self.previous))
+            _require(not slot and scope.rank >= 0)
+            _require(not self._ended() or (self.previous == "row"))
+            opened = _Frame("group", scope, opener=self.previous)
+        self.frames.append(opened)
         self.call = ""
 
     def _close(self) -> None:
@@ -416,8 +452,12 @@ class _Reader:
             _require(frame.scope.rank >= 0 and self._ends(frame.scope))
             self._output(frame.scope)
             columns = None if frame.scope.star else frozenset(frame.scope.outputs)
-        elif frame.kind in ("group", "call", "using"):
-            _require(self._ended() or (self.previous == "(" and frame.kind == "call"))
+        elif frame.kind == "call" and self.previous == "(":
+            _require(frame.opener in NO_ARGUMENTS)
+        else:
+            # OVER () is a window of all rows.
+            _require(self._ended() or (self.previous == "(" and frame.opener == "over"))
+        _require(not frame.cases)
         if frame.role == "derived":
             outer.sources.append(_Source("", None, columns))
             outer.slot = "alias"
@@ -446,8 +486,9 @@ class _Reader:
         quoted = kind != "word"
         word = token[1:].removesuffix('"').replace('""', '"') if quoted else token.lower()
         partial = kind == "open_quoted" or (partial and not quoted)
-        if frame.kind == "free":
-            self._advance("name")
+        _require(quoted or _one_case(token))
+        if frame.kind in ("columns", "free", "type"):
+            self._bare(word, partial)
             return
         if self.previous == ".":
             self._column(self.qualifier, word, partial)
@@ -458,6 +499,16 @@ class _Reader:
         plain = not quoted and self._keyword(word, following, partial)
         if not plain:
             self._identifier(word, quoted, token, following, partial)
+
+    def _bare(self, word: str, partial: bool) -> None:
+        """A word in a list of columns or of plain values."""
+        frame, scope = self.frame, self.scope
+        _require(frame.kind != "type" and (self.previous in ("(", ",") or frame.kind == "free"))
+        if frame.opener == "using":
+            shared = [source.columns for source in scope.sources if source.columns is not None]
+            _take(word, self.names.columns.union(*shared), partial)
+            scope.merged.add(word)
+        self._advance("name")
 
     def _keyword(self, word: str, following: str, partial: bool) -> bool:
         """Take the word as a part of the language where it is one here, or, unfinished, may become one."""
@@ -474,8 +525,8 @@ class _Reader:
             _take(word, ("by",), partial)
             self._advance(word)
             return True
-        if outermost and previous in _LEADS and self.call == "":
-            _take(word, _AFTER_LEAD, partial)
+        if outermost and scope.rank == 1 and previous in _LEADS:
+            _take(word, _AFTER_LEAD | _LEADS if previous == "natural" else _AFTER_LEAD, partial)
             self._join(word)
             return True
         special = outermost and scope.slot in ("table", "named", "cte", "output")
@@ -490,7 +541,7 @@ class _Reader:
                 scope.slot = "named"
                 self._advance("as")
                 return True
-            _require(scope.slot == "alias" or word in ("as", "a"))
+            _require(scope.slot == "alias")
             return False
         if outermost and scope.slot == "as" and self._fits(word, ("as",), partial):
             scope.slot = "body" if word == "as" else "as"
@@ -526,37 +577,66 @@ class _Reader:
             self._advance(word)
             return True
         known = self._is_known(word, partial=False)
-        if partial or following == "(" or (not following and not known):
-            call = self._fits(word, self.names.functions, partial)
-        else:
-            call = False
-        if call and not self._ended():
-            self.call = word
-            self.before, self.previous = self.previous, "function"
-            return True
-        typed = following[:1] == "'" or (not following and not known)
+        if not self._ended() and (partial or following == "(" or (not following and not known)):
+            functions = self.names.functions if scope.key_step == 4 else IN_KEYS
+            if self._fits(word, functions, partial):
+                self.call, scope.key_step = word, 4
+                self.before, self.previous = self.previous, "function"
+                return True
+        typed = not self._ended() and (following[:1] == "'" or (not following and not known))
         if typed and self._fits(word, TYPED, partial):
             self._advance("typed")
             return True
         if self._inside(word, partial):
             self._advance(word)
             return True
-        if known and not partial and word not in PLAIN:
+        words = self._words_here()
+        if known and not partial and word not in BEFORE_OPERAND and not self._ended():
             return False
-        if self._fits(word, PLAIN, partial):
+        if self._fits(word, words, partial):
+            frame.cases += (word == "case") - (word == "end")
             if word == "end" and scope.rank == 0 and frame.kind == "query":
                 scope.item = "case"
-            self._advance(word)
+            self._advance("infix" if word == "not" and self._ended() else word)
             return True
         return False
+
+    def _words_here(self) -> Collection[str]:
+        """Words of the language that may stand here in an expression."""
+        frame, scope, previous = self.frame, self.scope, self.previous
+        if scope.key_step in (1, 3):
+            return ()
+        if previous == "time" and self.before != "at":
+            return ()
+        if previous in PAIRS:
+            return PAIRS[previous]
+        if previous == "not" and self.before == "is":
+            return ("null", "true", "false", "distinct")
+        if frame.kind == "query" and scope.rank == 7:
+            return ROWS
+        window = frame.kind == "group" and frame.opener in ("over", "as")
+        words = AFTER_OPERAND if self._ended() else BEFORE_OPERAND
+        if window:
+            words = words | FRAME
+        if self._ended() and (window or frame.kind == "call" or frame.opener == "group" or scope.rank == 6):
+            words = words | {"asc", "desc", "nulls"}
+        if frame.cases and (self._ended() or previous == "case"):
+            words = words | CASE
+        if previous in ("select", "("):
+            words = words | {"distinct"}
+        if previous == "between":
+            words = words | {"symmetric"}
+        return words
 
     def _inside(self, word: str, partial: bool) -> bool:
         """Whether the word parts a window, an aggregate or a comparison, as its place says."""
         frame = self.frame
-        if frame.kind == "call" or (frame.kind == "group" and frame.opener in ("over", "group", "as")):
-            words = WINDOW if self._ended() else ("order", "partition")
-            if self._fits(word, words, partial):
-                return True
+        window = frame.kind == "group" and frame.opener in ("over", "group", "as") and self.previous == "("
+        if window and self._fits(word, ("order", "partition"), partial):
+            return True
+        ordered = frame.kind == "call" or (frame.kind == "group" and frame.opener in ("over", "as"))
+        if ordered and self._ended() and self._fits(word, WINDOW, partial):
+            return True
         if frame.opener == "filter" and self.previous == "(":
             return self._fits(word, ("where",), partial)
         if self.previous == "within":
@@ -570,10 +650,6 @@ class _Reader:
         frame, scope = self.frame, self.scope
         if frame.kind == "query" and scope.slot:
             self._in_slot(word, token, following, partial)
-        elif frame.kind == "using":
-            shared = [source.columns for source in scope.sources if source.columns is not None]
-            _take(word, self.names.columns.union(*shared), partial)
-            scope.merged.add(word)
         elif not self._ended() and (following == "." or (partial and self._qualifies(word, True))):
             _require(self._qualifies(word, partial))
             self.qualifier = word
@@ -582,7 +658,7 @@ class _Reader:
             if not self._ended():
                 self._column(None, word, partial)
             else:
-                _require(output)
+                _require(output and len(word) <= _MOST_ALIAS and (partial or quoted or quote(word) == word))
                 scope.item = word
                 self._advance("alias")
                 return
@@ -602,7 +678,8 @@ class _Reader:
         elif scope.slot == "output":
             scope.item, scope.slot = word, ""
         elif scope.slot in ("named", "alias"):
-            _require(scope.slot == "named" or bool(_SHORT.match(token)))
+            _require(len(word) <= _MOST_ALIAS if scope.slot == "named" else bool(_SHORT.match(token)))
+            _require(partial or token[0] == '"' or quote(word) == word)
             scope.sources[-1] = scope.sources[-1]._replace(alias=word)
             scope.slot = "joined"
         else:
@@ -610,9 +687,11 @@ class _Reader:
 
     def _table(self, word: str, following: str, partial: bool) -> None:
         scope = self.scope
-        if following == "." and word in self.names.schemas:
+        if following == "." and word in self.names.schemas and self.previous != ".":
             self.qualifier = word
             return
+        # A name that no table has was promised: a subquery must give it.
+        _require(len(scope.sources) > 0 or not any(self._is_foreign(*promise) for promise in scope.promised))
         options = {*self.ctes, *(name for name in self.names.tables if scope.crossed or self._reaches(name))}
         if not partial and following == "(" and word in self.names.set_functions:
             self.call = word
@@ -624,6 +703,12 @@ class _Reader:
             known = self.ctes.get(word) if word in self.ctes else self.names.tables[word].columns
             scope.sources.append(_Source(word, None if word in self.ctes else word, known))
             scope.slot = "alias"
+
+    def _is_foreign(self, qualifier: str | None, column: str) -> bool:
+        """Whether a promised column is in no table and no WITH query."""
+        if qualifier is not None or self.scope.parent is not None or column in self.names.columns:
+            return False
+        return not any(columns is None or column in columns for columns in self.ctes.values())
 
     def _reaches(self, name: str) -> bool:
         """Whether a joined table can be joined with one that is there."""
@@ -638,12 +723,14 @@ class _Reader:
         """Words that may begin a new part here."""
         frame, scope = self.frame, self.scope
         if frame.kind != "query":
-            if self.previous == "(" and frame.kind in ("group", "call"):
-                return ("select", "with", "values")
+            if self.previous == "(" and frame.kind == "group" and frame.opener not in ("over", "filter", "as"):
+                return ("select", "with", "values") if frame.only_query else ("select", "with")
             return ()
         if scope.rank < 0:
             return ("select", "with") if not scope.slot or scope.slot == "next" else ()
         if not self._ended() and scope.slot not in ("alias", "joined"):
+            return ()
+        if frame.cases or scope.key_step < 4:
             return ()
         aliases = [source.alias for source in scope.sources if source.alias]
         if len(set(aliases)) < len(aliases):
@@ -699,7 +786,7 @@ class _Reader:
         """Whether this SELECT may end here: nothing open, and every promised column kept."""
         if scope.slot not in ("", "alias", "joined") or not (self._ended() or scope.slot):
             return False
-        return self._kept(scope) and not (scope.rank <= 1 and scope.conditions)
+        return self._kept(scope) and scope.key_step == 4 and not (scope.rank <= 1 and scope.conditions)
 
     def _kept(self, scope: _Scope) -> bool:
         """Whether the tables of FROM have every column that was named before it, each in one place."""
@@ -731,6 +818,8 @@ class _Reader:
         if qualifier is None:
             _require(self._is_known(word, partial))
             source = next((s for s in scope.sources if s.columns and word in s.columns), None)
+            if scope.key_step in (1, 3) and not partial:
+                _require(source is not None and self._may_join(source, word))
         else:
             source = self._source(scope, qualifier)
             columns = self._columns_of(scope, qualifier)
@@ -741,7 +830,7 @@ class _Reader:
         if partial:
             return
         if scope.key_step in (1, 3):
-            scope.key_step = 2 if scope.key_step == 1 and qualifier and source else 4
+            scope.key_step = 2 if scope.key_step == 1 and source else 4
             scope.key = (source, word) if source else None
         if scope.rank == 0:
             scope.promised.append((qualifier, word))
@@ -829,6 +918,11 @@ class _Reader:
         if partial:
             return any(option.startswith(word) for option in options)
         return word in options
+
+
+def _one_case(token: str) -> bool:
+    """Whether a word is written in lower case, in upper case, or with capitals at the start of its parts."""
+    return token.islower() or token.isupper() or token.istitle()
 
 
 def _take(word: str, options: Iterable[str], partial: bool) -> None:

@@ -27,10 +27,12 @@ CLAUSES = {
 }  # fmt: skip
 """Words that begin a part of a query, and the order the parts come in."""
 
-OPERANDS = _words("null true false end current_date current_time current_timestamp localtime localtimestamp")
-"""Words that are a value, or end one: a query may stop after them."""
-CLOSERS = _words("asc desc first last only ties row rows current_user session_user")
-"""Words a query may stop after though they are no value."""
+VALUES = _words(
+    "null true false unknown current_date current_time current_timestamp localtime localtimestamp current_user"
+)
+"""Words that are a value."""
+ENDS = VALUES | _words("end asc desc first last only ties row rows preceding following")
+"""Words after which an expression, or a query, may end."""
 TYPES = _words(
     """bigint bool boolean bpchar bytea char character date decimal double float float4 float8 int int2 int4 int8
     integer interval json jsonb money name numeric precision real regclass regtype serial smallint text time
@@ -42,14 +44,30 @@ FIELDS = _words(
     """century day decade dow doy epoch hour isodow isoyear julian microseconds millennium milliseconds minute
     month quarter second timezone week year years months days hours minutes seconds weeks"""
 )
-PLAIN = OPERANDS | _words(
-    """all and any array as asc at between both by case collate current desc distinct else escape exclude exists
-    filter first following ilike in is isnull last leading like next no not notnull nulls only or over preceding row
-    rows similar some symmetric then ties to trailing unbounded when with within without zone"""
+AFTER_OPERAND = _words(
+    "and or like ilike in is isnull notnull between not at collate over filter within similar escape"
 )
-"""Words that may stand in an expression."""
-WINDOW = _words("order partition range groups rows by")
-"""Words that may stand in the parentheses of a window or an aggregate."""
+BEFORE_OPERAND = (VALUES - {"unknown"}) | _words("not case array exists any all some")
+PAIRS = {
+    "is": _words("not null true false distinct unknown"),
+    "infix": _words("in like ilike between similar"),
+    "similar": _words("to"),
+    "at": _words("time"),
+    "time": _words("zone"),
+    "nulls": _words("first last"),
+    "asc": _words("nulls"),
+    "desc": _words("nulls"),
+    "first": _words(""),
+    "last": _words(""),
+}
+"""Words that only certain words may follow; `infix` is a NOT after an operand."""
+CASE = _words("when then else end")
+WINDOW = _words("asc desc nulls order partition range groups rows")
+"""Words that part a window, or an aggregate's arguments, after an operand."""
+FRAME = _words("between and unbounded preceding following current row exclude")
+"""Words that say which rows a window holds."""
+ROWS = _words("first next row rows only all with ties")
+"""Words that may stand with LIMIT, OFFSET and FETCH."""
 FUNCTIONS = _words(
     """abs acos acosh age any_value array_agg array_append array_length array_position array_remove array_to_string
     arrayoverlap ascii asin asind atan atan2 avg bit_and bit_count bit_length bit_or bool_and bool_or btrim
@@ -75,5 +93,12 @@ JSON_FUNCTIONS = _words(
     to_jsonb"""
 )
 """Allowed where the schema speaks of JSON."""
+NO_ARGUMENTS = _words(
+    "now random pi row_number rank dense_rank percent_rank cume_dist clock_timestamp statement_timestamp"
+)
+IN_KEYS = _words(
+    "abs cast coalesce date date_trunc extract left lower replace right split_part substring to_char trim upper"
+)
+"""Functions that a join's condition may begin with."""
 SET_FUNCTIONS = _words("generate_series unnest")
 """Functions that stand where a table may."""
