@@ -28,12 +28,23 @@ def save_adapter(model: Any, tokenizer: Any, config: RunConfig, folder: Path) ->
     write_weights(model, draft)
     tokenizer.save_pretrained(str(draft))
     (draft / SETTINGS).write_text(dump_config(config), encoding="utf-8")
+    (draft / "README.md").write_text(_card(config), encoding="utf-8")  # PEFT's is a form nobody has filled in
     for path in [*draft.iterdir(), draft]:
         descriptor = os.open(path, os.O_RDONLY)
         os.fsync(descriptor)
         os.close(descriptor)
     shutil.rmtree(folder, ignore_errors=True)
     draft.rename(folder)
+
+
+def _card(config: RunConfig) -> str:
+    """What this folder is; the card with figures is that of an export."""
+    kind = "All weights" if config.lora is None else f"LoRA adapter (rank {config.lora.r})"
+    base = f"{config.model.name}" + (f" at {config.model.revision}" if config.model.revision else "")
+    return (
+        f"# {config.name}\n\n{kind} of `{base}`, tuned with tunesmith for the task `{config.task.name}`.\n"
+        f"`{SETTINGS}` holds every setting and is itself a recipe; `run.json` beside this folder holds what came of it.\n"
+    )
 
 
 def save_trainable(model: Any, path: Path) -> None:

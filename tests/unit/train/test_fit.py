@@ -67,6 +67,8 @@ def test_the_adapter_comes_with_tokenizer_settings_and_card_and_without_pickles(
 ) -> None:
     made = train_run(train={"max_steps": 1})
     run_to_end(made)
+    card = (made.run.adapter / "README.md").read_text()
+    assert "LoRA adapter (rank 4) of `tiny`" in card and "[More Information Needed]" not in card
     names = {path.name for path in made.run.adapter.iterdir()}
     assert {
         "adapter_model.safetensors",
