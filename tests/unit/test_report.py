@@ -189,6 +189,7 @@ def write_run(root: Path, *, built: int = 240, handwritten: int = 80, steps: int
                 "seed": "default",
                 "train.learning_rate": "override train.learning_rate=0.002",
                 "model.name": "recipe harbour.yaml:9",
+                "exports.1.format": "recipe harbour.yaml:30",
                 "train.method": "default",
                 "lora.lora_alpha": "default",
             }
@@ -309,6 +310,7 @@ def test_the_page_holds_every_section_and_every_graded_example(run: RunDir) -> N
     assert "2,000 rows read = 1,894 trained" in page.said
     assert re.search(r"21 of \d+ tokens trained", page.said)
     assert "override train.learning_rate=0.002" in page.said
+    assert "recipe harbour.yaml:30" in page.said, "the origin of a setting in a list"
 
 
 def test_no_two_elements_share_an_id(run: RunDir) -> None:

@@ -45,7 +45,7 @@ def render(files: RunFiles) -> str:
     script, style = _part("page.js"), _part("page.css")
     sets = figures.test_sets(files)
     charts = figures.charts(files)
-    compared = [one.comparison for one in sets if one.base or one.tuned]
+    compared = [c for one in sets if (c := one.comparison).base or c.tuned]
     return _template().render(
         script=Markup(script),
         script_digest=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),

@@ -279,7 +279,10 @@ def _shown(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, list):
-        return ", ".join(_shown(item) for item in value) if value else "none"
+        joint = "\n" if any(isinstance(item, Mapping) for item in value) else ", "
+        return joint.join(_shown(item) for item in value) if value else "none"
+    if isinstance(value, Mapping) and value:
+        return "; ".join(f"{key}: {_shown(inner)}" for key, inner in value.items())
     return "none" if value == {} else str(value)
 
 

@@ -148,6 +148,8 @@ def _flatten(prefix: str, value: Any, into: dict[str, Any]) -> None:
     if isinstance(value, dict) and value:
         for key, inner in value.items():
             _flatten(f"{prefix}.{key}" if prefix else str(key), inner, into)
+    elif isinstance(value, list) and any(isinstance(inner, dict) for inner in value):
+        _flatten(prefix, dict(enumerate(value)), into)
     elif prefix:
         into[prefix] = value
 
