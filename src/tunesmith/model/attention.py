@@ -72,9 +72,8 @@ def row_layout(subtree_end: Tensor) -> Layout:
     own_end = subtree_end[trunk:][slots] - trunk if size > trunk else slots
     sees = (slots[:, :, None] >= slots[:, None, :]) & (slots[:, :, None] <= own_end[:, None, :])
     sees &= filled[:, :, None] & filled[:, None, :]
-    sees |= torch.eye(
-        length, dtype=torch.bool, device=device
-    )  # an empty place sees itself: seeing nothing would be NaN
+    # An empty place sees itself: seeing nothing would make its softmax NaN.
+    sees |= torch.eye(length, dtype=torch.bool, device=device)
     ahead = torch.ones(len(chunks), length, trunk, dtype=torch.bool, device=device)
     return Layout(trunk, slots.flatten(), places.to(device), torch.cat([ahead, sees], dim=2)[:, None])
 
@@ -148,7 +147,8 @@ def rows_in(model: Any) -> Iterator[None]:
 
     config = model.config.get_text_config()
     before = config._attn_implementation
-    if before != "sdpa" or config.model_type not in _PLAIN:
+    mixed = len(set(getattr(config, "layer_types", None) or [])) > 1  # some layers with a window, some without
+    if before != "sdpa" or config.model_type not in _PLAIN or mixed:
         yield
         return
     AttentionInterface.register(_ROW, attend_to_row)

@@ -154,11 +154,12 @@ class ForestTrainer(Trainer):  # type: ignore[misc]  # transformers has no types
         # Processes average their gradients, and each has a part of the sum: so each counts for all of them.
         labels = max(1, inputs.labels) / self.args.world_size
         sums = []
-        for at, row in enumerate(inputs.rows):
-            with nullcontext() if at == len(inputs.rows) - 1 else self.accelerator.no_sync(model):
-                loss = self.row_loss(model, row)
-                self.accelerator.backward(loss / labels)
-            sums.append(loss.detach())
+        with rows_in(self.model):
+            for at, row in enumerate(inputs.rows):
+                with nullcontext() if at == len(inputs.rows) - 1 else self.accelerator.no_sync(model):
+                    loss = self.row_loss(model, row)
+                    self.accelerator.backward(loss / labels)
+                sums.append(loss.detach())
         self.computed += inputs.computed
         losses = torch.stack(sums)
         if not bool(torch.isfinite(losses).all()):
