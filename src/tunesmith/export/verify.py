@@ -222,7 +222,7 @@ def _compare_logits(reference: Any, own: Any, lines: Sequence[tuple[list[int], l
             ids = torch.tensor([[*prompt, *answer]])
             kept = len(answer) + 1
             a, b = (
-                each(input_ids=ids.to(each.device), logits_to_keep=kept, use_cache=False).logits[0].float().cpu()
+                each(input_ids=ids.to(each.device), logits_to_keep=kept, use_cache=False).logits[0].double().cpu()
                 for each in (reference, own)
             )
             if a.shape != b.shape:
@@ -236,8 +236,8 @@ def _compare_logits(reference: Any, own: Any, lines: Sequence[tuple[list[int], l
             gap = (a - b).abs()
             # max() of Python would drop a NaN that comes second.
             largest = max(largest, float(gap.max())) if bool(torch.isfinite(gap).all()) else math.nan
-            squares += float(gap.double().square().sum())
-            spread += float((a - a.mean(-1, keepdim=True)).double().square().sum())
+            squares += float(gap.square().sum())
+            spread += float((a - a.mean(-1, keepdim=True)).square().sum())
             kl += float(
                 torch.nn.functional.kl_div(b.log_softmax(-1), a.log_softmax(-1), log_target=True, reduction="sum")
             )

@@ -131,7 +131,10 @@ def test_weights_trained_in_full_are_exported_as_a_whole_model_only(trained: Cal
 
 def test_layers_trained_beside_the_adapter_are_in_the_merged_model(trained: Callable[..., Trained]) -> None:
     made = trained(lora=Lora(r=4, modules_to_save=["lm_head"]))
-    assert made.verify(made.export(MergedExport(dtype="float32"))).max_logit_difference < 1e-4
+    verified = made.verify(made.export(MergedExport(dtype="float32")))
+    # Relative: a head of random weights makes logits, and with them their rounding, of any size.
+    assert verified.relative_error < 1e-5
+    assert verified.mean_kl >= 0
 
 
 @pytest.mark.parametrize("wanted", [AdapterExport(), MergedExport()], ids=["adapter", "merged"])
