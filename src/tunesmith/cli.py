@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import sys
@@ -54,6 +55,17 @@ ShowConfig = Annotated[bool, typer.Option("--show-config", help="Print the setti
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for machines.")]
 
 
+_DISK = {
+    errno.ENOSPC: "free some disk space",
+    errno.EDQUOT: "free some of your disk quota",
+    errno.EROFS: "name a folder that can be written with --output-dir",
+    errno.EACCES: "give yourself permission, or name another folder with --output-dir",
+    errno.EPERM: "give yourself permission, or name another folder with --output-dir",
+    errno.EIO: "the disk reports an error; name a folder on another one with --output-dir",
+}
+"""What a disk may say, and what to do about it."""
+
+
 def main() -> None:
     """Run the command line; a `TunesmithError` becomes its message and exit code, anything else keeps its traceback."""
     try:
@@ -69,6 +81,11 @@ def main() -> None:
     except BrokenPipeError:
         sys.stderr.close()
         raise SystemExit(1) from None
+    except OSError as error:
+        if error.errno not in _DISK:
+            raise
+        place = f"{error.filename}: " if error.filename else ""
+        _fail(f"{place}{error.strerror}\n  remedy: {_DISK[error.errno]}; the same command continues", 4)
     except Exception as error:
         if hasattr(error, "format_message") and hasattr(error, "exit_code"):  # click's own usage errors
             _fail(f"{error.format_message()}\n  remedy: see `tunesmith --help`", 2)
@@ -109,7 +126,7 @@ def run(
     show_config: ShowConfig = False,
     as_json: AsJson = False,
 ) -> None:
-    """Everything, in order: data, training, grading, exports, report. Again continues; a finished run shows its result."""
+    """Everything, in order: data, training, grading, exports, report. Given again, it continues."""
     loaded = _load(
         recipe, overrides, sets, experiment_name, max_steps, learning_rate, output_dir, quick_test, debug, no_save
     )

@@ -51,6 +51,14 @@ class Bench:
     task: Task
     announce: Announce = _silent
     seconds: dict[str, float] = field(default_factory=dict)
+    before: float = 0.0
+    """Seconds that earlier calls of this run took."""
+    started: float = field(default_factory=time.perf_counter)
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds of this run, over all its calls."""
+        return round(self.before + time.perf_counter() - self.started, 1)
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
@@ -90,7 +98,7 @@ def run(
             compare(bench, prepared)
         export(bench, model, tokenizer, renderer, prepared)
         finish(bench)
-        return read_summary(bench.run)
+    return read_summary(run_dir(loaded.config))
 
 
 def run_dir(config: RunConfig) -> RunDir:
@@ -123,14 +131,13 @@ def open_run(
     run.root.mkdir(parents=True, exist_ok=True)
     run.config.write_text(dump_config(config), encoding="utf-8")
     run.origins.write_text(json.dumps(dict(loaded.origins), indent=1), encoding="utf-8")
-    started = time.perf_counter()
+    before = float(read_summary(run).get("seconds", 0.0))
     with ExitStack() as stack:
         tracker = stack.enter_context(Tracker(run, config))
         tracker.summary(name=config.name, status="running", environment=environment())
         task = get_task(config)
         stack.callback(task.close)
-        before = float(read_summary(run).get("seconds", 0.0))
-        bench = Bench(config, run, tracker, task, announce)
+        bench = Bench(config, run, tracker, task, announce, before=before)
         bench.seconds.update(read_summary(run).get("stages", {}))
         try:
             yield bench
@@ -138,7 +145,7 @@ def open_run(
             tracker.summary(status="stopped" if isinstance(error, KeyboardInterrupt) else "failed", error=str(error))
             raise
         finally:
-            tracker.summary(seconds=round(before + time.perf_counter() - started, 1), peak_rss_mb=_peak_rss_mb())
+            tracker.summary(seconds=bench.elapsed, peak_rss_mb=_peak_rss_mb())
 
 
 # --- the stages -------------------------------------------------------------------------------------------------------
@@ -154,7 +161,7 @@ def build(bench: Bench) -> None:
 
 
 def _with_built_data(config: RunConfig, task: Task, run: RunDir) -> tuple[RunConfig, Mapping[str, int]]:
-    """The settings with `data` pointing at what the task built from its databases; unchanged where it builds nothing."""
+    """The settings with `data` pointing at what the task built from its databases, where it builds any."""
     settings = config.task
     if not isinstance(settings, SqlTask) or settings.build is None or config.data.train is not None:
         return config, {}
@@ -275,7 +282,7 @@ def finish(bench: Bench) -> None:
     """Mark the run complete and write its report."""
     from tunesmith.report import write_report
 
-    bench.tracker.summary(status="complete", peak_rss_mb=_peak_rss_mb())
+    bench.tracker.summary(status="complete", seconds=bench.elapsed, peak_rss_mb=_peak_rss_mb())
     write_report(bench.run)
     bench.announce("report", str(bench.run.report))
 
@@ -374,8 +381,9 @@ def reopen(root: Path, announce: Announce = _silent) -> Iterator[Bench]:
         tracker = stack.enter_context(Tracker(run, config))
         task = get_task(config)
         stack.callback(task.close)
-        bench = Bench(config, run, tracker, task, announce)
-        bench.seconds.update(read_summary(run).get("stages", {}))
+        known = read_summary(run)
+        bench = Bench(config, run, tracker, task, announce, before=float(known.get("seconds", 0.0)))
+        bench.seconds.update(known.get("stages", {}))
         yield bench
 
 

@@ -1,0 +1,165 @@
+"""The order of a run, on a random two-layer model: what it leaves behind, and what happens when it is called again."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import pytest
+
+from tunesmith import pipeline
+from tunesmith.config.load import load_config
+from tunesmith.errors import ConfigError, DataError
+
+TASK = """
+from tunesmith.types import Example, Message, Score
+
+class Capitals:
+    name, version = "capitals", "1"
+    def examples(self, record):
+        country, capital = record.fields["country"], record.fields["capital"]
+        yield Example(record.id, (Message("system", "Name the capital of the country. " * 4), Message("user", country),
+                                  Message("assistant", capital, train=True)), target=capital, place=record.place,
+                      meta={"question": country})
+    def grade(self, example, completion):
+        return Score(float(completion.strip() == example.target), failure="" if completion == example.target else "wrong")
+    def constraint(self, example):
+        return None
+    def close(self):
+        pass
+"""
+PAIRS = {"Peru": "Lima", "Chile": "Santiago", "Kenya": "Nairobi", "Japan": "Tokyo", "Cuba": "Havana", "Ghana": "Accra"}
+
+
+@pytest.fixture
+def recipe(tmp_path, monkeypatch, tiny_model_dir):
+    (tmp_path / "capitals_task.py").write_text(TASK)
+    lines = [json.dumps({"country": k, "capital": v}) for k, v in PAIRS.items()]
+    (tmp_path / "train.jsonl").write_text("\n".join(lines[:4] + [lines[0], "{broken"]) + "\n")
+    (tmp_path / "test.jsonl").write_text("\n".join(lines[4:]) + "\n")
+    path = tmp_path / "recipe.yaml"
+    path.write_text(f"""
+name: tiny
+task: capitals_task:Capitals
+data: {{train: train.jsonl, test: {{mine: test.jsonl}}, validation_share: 0, max_dropped: 0.4}}
+model: {{name: {tiny_model_dir("mistral")}}}
+lora: {{r: 4, target_modules: all-linear}}
+train: {{max_steps: 3, batch_size: 2, logging_steps: 1, learning_rate: 1e-2}}
+generate: {{max_new_tokens: 6}}
+exports: [{{format: adapter}}, {{format: merged, dtype: float32}}]
+""")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    yield path
+    sys.modules.pop("capitals_task", None)
+
+
+def load(recipe, *overrides):
+    return load_config(recipe, overrides, environ={})
+
+
+def test_a_run_leaves_scores_exports_a_report_and_a_summary_that_agree(recipe, tmp_path):
+    said = []
+    summary = pipeline.run(load(recipe), announce=lambda stage, outcome: said.append((stage, outcome)))
+    run = pipeline.run_dir(load(recipe).config)
+    assert summary["status"] == "complete"
+    assert [stage for stage, _ in said] == [
+        "prepare",
+        "grade base",
+        "train",
+        "grade tuned",
+        "export",
+        "export",
+        "report",
+    ]
+    for model in ("base", "tuned"):
+        rows = [json.loads(line) for line in run.scores(model, "mine").read_text().splitlines()]
+        assert len(rows) == 2
+        assert summary["scores"][model]["mine"]["n"] == 2
+        assert summary["scores"][model]["mine"]["accuracy"] == sum(row["value"] for row in rows) / 2
+    assert summary["paired"]["mine"].keys() >= {"difference", "low", "high", "p_value", "gained", "lost"}
+    assert summary["data"]["dropped"] == 2  # the broken line, and the repeated one
+    assert summary["training"]["steps"] == 3
+    assert 0 < summary["training"]["parameters"]["share"] < 1
+    assert [item["format"] for item in summary["exports"]] == ["adapter", "merged"]
+    assert all(item["verified"]["same_text"] == item["verified"]["prompts"] for item in summary["exports"])
+    assert summary["peak_rss_mb"] > 0
+    assert summary["seconds"] >= summary["stages"]["train"] > 0
+    assert run.report.read_text().startswith("<!doctype html>") or "<html" in run.report.read_text()[:200].lower()
+    assert not list(run.root.rglob("*.bin"))
+    events = [json.loads(line) for line in run.events.read_text().splitlines()]
+    assert [e["step"] for e in events if e["event"] == "log"] == [1, 2, 3]
+
+
+def test_the_saved_settings_are_a_recipe_that_means_the_same(recipe):
+    pipeline.run(load(recipe, "exports=[]", "evaluate.base=false"))
+    run = pipeline.run_dir(load(recipe).config)
+    again = load_config(run.config, environ={}).config
+    assert again == load(recipe, "exports=[]", "evaluate.base=false").config
+
+
+def test_a_finished_run_is_not_run_again_and_fresh_sets_it_aside(recipe, tmp_path):
+    first = pipeline.run(load(recipe, "exports=[]"))
+    said = []
+    second = pipeline.run(load(recipe, "exports=[]"), announce=lambda *line: said.append(line))
+    assert second == first
+    assert said == []
+    pipeline.run(load(recipe, "exports=[]"), fresh=True)
+    assert (tmp_path / "runs" / "tiny.old1" / "run.json").exists()
+
+
+def test_other_settings_under_the_same_name_are_refused(recipe):
+    pipeline.run(load(recipe, "exports=[]"))
+    with pytest.raises(ConfigError, match="learning_rate: 0.5") as error:
+        pipeline.run(load(recipe, "exports=[]", "train.learning_rate=0.5"))
+    assert "--fresh" in error.value.remedy
+
+
+def test_a_failed_run_says_so_and_the_same_call_continues_it(recipe, monkeypatch):
+    import tunesmith.export
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(tunesmith.export, "export", full)
+        with pytest.raises(OSError, match="No space"):
+            pipeline.run(load(recipe))
+    run = pipeline.run_dir(load(recipe).config)
+    failed = pipeline.read_summary(run)
+    assert failed["status"] == "failed"
+    adapter = {p.name: p.read_bytes() for p in run.adapter.iterdir()}
+    summary = pipeline.run(load(recipe))
+    assert summary["status"] == "complete"
+    assert {p.name: p.read_bytes() for p in run.adapter.iterdir()} == adapter
+    assert summary["seconds"] > failed["seconds"] > 0
+
+
+def test_resume_without_a_run_is_refused(recipe):
+    with pytest.raises(ConfigError, match="no run to resume"):
+        pipeline.run(load(recipe), resume=True)
+
+
+def test_training_alone_can_be_evaluated_and_exported_later(recipe):
+    trained = pipeline.train_only(load(recipe))
+    root = pipeline.run_dir(load(recipe).config).root
+    assert "scores" not in trained
+    graded = pipeline.evaluate_run(root)
+    assert graded["scores"]["tuned"]["mine"]["n"] == 2
+    exported = pipeline.export_run(root)
+    assert {item["format"] for item in exported["exports"]} == {"adapter", "merged"}
+
+
+def test_a_run_whose_data_is_broken_stops_before_anything_is_trained(recipe, tmp_path):
+    (tmp_path / "train.jsonl").write_text("{broken\n" * 5)
+    with pytest.raises(DataError):
+        pipeline.run(load(recipe))
+    run = pipeline.run_dir(load(recipe).config)
+    assert pipeline.read_summary(run)["status"] == "failed"
+    assert not run.adapter.exists()
+
+
+def test_the_full_model_can_be_trained_without_adapters(recipe):
+    summary = pipeline.run(load(recipe, "lora=null", "exports=[{format: merged, dtype: float32}]"))
+    assert summary["training"]["parameters"]["share"] == 1.0
+    assert summary["status"] == "complete"
