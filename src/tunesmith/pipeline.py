@@ -443,8 +443,9 @@ def _write_mask(run: RunDir, prepared: Prepared, tokenizer: Any) -> None:
 
 
 def _probes(prepared: Prepared) -> list[Any]:
-    """A few prompts to compare an export with the model on: from every test set, else from validation."""
-    pools = [examples for examples in prepared.tests.values() if examples] or [prepared.validation_examples]
+    """A few prompts to compare an export with the model on: held-out ones, where there are any."""
+    pools = [examples for examples in (*prepared.tests.values(), prepared.validation_examples) if examples]
+    pools = pools or [[prepared.train.example(i) for i in range(min(12, len(prepared.train)))]]
     each = max(1, 12 // len(pools))
     return [example for pool in pools for example in pool[:each]]
 

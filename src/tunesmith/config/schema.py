@@ -356,6 +356,10 @@ class MergedExport(Section):
 Export = Annotated[AdapterExport | MergedExport, Field(discriminator="format")]
 
 
+def _usual_exports(known: dict[str, Any]) -> list[Export]:
+    return [AdapterExport() if known.get("lora") else MergedExport()]
+
+
 class RunConfig(Section):
     """One run."""
 
@@ -377,8 +381,8 @@ class RunConfig(Section):
     evaluate: Evaluate = Evaluate()
     checkpoints: Checkpoints = Checkpoints()
     tracking: Tracking = Tracking()
-    exports: list[Export] = [AdapterExport()]
-    """What to write when training is done."""
+    exports: list[Export] = Field(default_factory=lambda known: _usual_exports(known))
+    """What to write when training is done; the adapter, or without one the model."""
 
     @model_validator(mode="after")
     def _data_comes_from_somewhere(self) -> Self:
@@ -396,6 +400,12 @@ class RunConfig(Section):
                 "lora.lora_dropout above 0 would drop the same activations of a shared prefix for all its examples; "
                 "set lora.lora_dropout: 0 or train.share_prefixes: false"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _there_is_an_adapter_to_export(self) -> Self:
+        if self.lora is None and any(isinstance(export, AdapterExport) for export in self.exports):
+            raise ValueError("there is no adapter to export under lora: null; use exports: [{format: merged}]")
         return self
 
     @model_validator(mode="after")
