@@ -43,7 +43,7 @@ def _card(config: RunConfig) -> str:
     base = f"{config.model.name}" + (f" at {config.model.revision}" if config.model.revision else "")
     return (
         f"# {config.name}\n\n{kind} of `{base}`, tuned with tunesmith for the task `{config.task.name}`.\n"
-        f"`{SETTINGS}` holds every setting and is itself a recipe; `run.json` beside this folder says what came of it.\n"
+        f"`{SETTINGS}` holds every setting and is itself a recipe; `run.json` beside this folder says what came.\n"
     )
 
 
