@@ -30,7 +30,7 @@ _LEAST_PREFIX = 16
 """Tokens; sharing fewer saves less than a batch of its own costs."""
 _LEAST_GROUP = 4
 """Prompts; smaller groups decode faster together with others than alone with their prefix."""
-_CANDIDATES = 1024
+_CANDIDATES = 4096
 """Tokens tried, likeliest first, before a constraint is given up."""
 _MOST_SILENT = 3
 """Tokens in a row that may spell nothing: the first three bytes of a character of four."""

@@ -8,6 +8,7 @@ not know it lets pass, because forbidding a right answer costs more than letting
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -18,6 +19,7 @@ from tunesmith.tasks.sql.schema import quote
 from tunesmith.tasks.sql.schema_text import read_schema_text
 from tunesmith.tasks.sql.words import (
     AFTER_OPERAND,
+    AGGREGATES,
     BEFORE_OPERAND,
     CASE,
     CLAUSES,
@@ -25,18 +27,17 @@ from tunesmith.tasks.sql.words import (
     FIELDS,
     FRAME,
     FUNCTIONS,
-    IN_KEYS,
     JOINS,
     JSON_FUNCTIONS,
     NO_ARGUMENTS,
     PAIRS,
     ROWS,
-    SET_FUNCTIONS,
     SET_OPERATIONS,
     TOKEN,
     TYPED,
     TYPES,
     WINDOW,
+    WINDOWS,
 )
 
 
@@ -78,12 +79,15 @@ class _Names:
         self.tables = tables = read_schema_text(text)
         self.nested = "json" in text.lower() or "[]" in text
         self.functions = FUNCTIONS | JSON_FUNCTIONS if self.nested else FUNCTIONS
-        self.set_functions = SET_FUNCTIONS | JSON_FUNCTIONS if self.nested else SET_FUNCTIONS
-        self.schemas = frozenset(table.schema for table in tables.values()) | {"public"}
+        self.set_functions = JSON_FUNCTIONS | {"unnest"} if self.nested else frozenset()
+        self.calls = (self.functions, self.functions - WINDOWS, self.functions - WINDOWS - AGGREGATES)
+        self.schemas = frozenset(t.schema for t in tables.values() if t.schema != "public" or "public." in text)
         self.columns = frozenset(column for table in tables.values() for column in table.columns)
+        self.quoted: set[str] = {name for name in (*tables, *self.columns) if quote(name) != name}
         self.keyed = {name for name, table in tables.items() if table.references}
         self.keyed |= {target for name in self.keyed for target, _ in tables[name].references.values()}
         self.roots = {(name, column): self._root(name, column) for name in tables for column in tables[name].columns}
+        self._shared = Counter(column for table in tables.values() for column in table.columns)
         self._leads: dict[tuple[str, str, str], bool] = {}
         self._of_table = {name: frozenset(self.roots[name, c] for c in table.columns) for name, table in tables.items()}
 
@@ -101,12 +105,11 @@ class _Names:
     def joins(self, a: str, x: str, b: str, y: str) -> bool:
         """Whether `a.x = b.y` follows declared keys.
 
-        Tables that no key relates to each other join on columns of one name; tables without any key, on anything.
+        Tables that no key relates to each other join on a column that only they have; tables without any key, on any.
         """
         if not {a, b} <= self.keyed or self.roots[a, x] == self.roots[b, y]:
             return True
-        keys = x in self.tables[a].primary_key or y in self.tables[b].primary_key
-        return not self.related(a, b) and x == y and not keys
+        return not self.related(a, b) and x == y and self._shared[x] == 2
 
     def related(self, a: str, b: str) -> bool:
         """Whether columns of both hold the same values, by declared keys."""
@@ -127,11 +130,11 @@ _UNDECLARED = re.compile(r"[a-z]{1,3}\d?$")
 
 
 def _short_for(word: str, tables: Iterable[str]) -> bool:
-    """Whether the word may be an alias used before it is declared: two letters, or three of a table's, in order."""
+    """Whether the word may be an alias used before it is declared: a, b, t1, or letters of a table's name in order."""
     if not _UNDECLARED.match(word):
         return False
-    letters = word.rstrip("0123456789")
-    return len(letters) <= 2 or any(_in_order(letters, table.lower()) for table in tables)
+    letters = word.rstrip("0123456789").removesuffix("x") or "x"
+    return letters in ("a", "b", "t") or any(_in_order(letters, table.lower()) for table in tables)
 
 
 def _in_order(letters: str, name: str) -> bool:
@@ -198,6 +201,8 @@ class _Frame:
     role: str = ""
     """What its result is: `derived` (a table), `cte`, or an expression."""
     only_query: bool = False
+    compares: bool = False
+    """Whether a comparison stands here already, since the last AND or comma."""
     cases: int = 0
     """CASEs that still want their END."""
 
@@ -208,16 +213,16 @@ class _Stop(Exception):
 
 _SHORT = re.compile(r"[a-z]{1,4}\d?$|[A-Z]\d?$")
 """Aliases that may follow a table without AS; longer words there are misspelt keywords."""
-_MADE_UP = tuple(
+_MADE_UP = frozenset(
     "total sum avg average mean count counts cnt num number n max maximum min minimum most least rank rn row_num "
-    "row_number ratio rate share percent percentage difference diff value result amount".split()
+    "row_number ratio rate share percent percentage difference diff value result".split()
 )
-"""Names that subqueries give their columns, alone or before an underscore. Only these, of names that the schema does
-not have, may be used in a SELECT list before the subquery is written."""
+"""Names that subqueries give their columns. Only these, of names that the schema does not have, may be used in a SELECT
+list before the subquery is written."""
 
 
 def _made_up(word: str, partial: bool) -> bool:
-    return any(word == name or word.startswith(name + "_") or (partial and name.startswith(word)) for name in _MADE_UP)
+    return _Reader._fits(word, _MADE_UP, partial)
 
 
 _AFTER_LEAD = frozenset(("join", "outer"))
@@ -233,13 +238,18 @@ _INNER = {
 """Words that part the arguments of some functions."""
 _MORE_TYPE = frozenset(("precision", "varying", "with", "without", "time", "zone"))
 """Second words of types."""
-_MOST_SPACE = 24
-"""Letters of white space in a row: a line's indentation, and no endless one."""
+_SPACE = re.compile(r" {1,3}|\t| ?\r?\n[ \t]{0,24}")
+"""White space as queries are written with: a few spaces, or a new line with its indentation."""
 _MOST_ALIAS = 31
 _OPERAND_ENDS = ENDS | FIELDS | {"name", "alias", "type", "'", "0", ")", "*", "]"}
-_WANT_PARENTHESIS = frozenset(("function", "any", "some", "exists", "over", "filter", "using"))
-_SIGNS = frozenset(":: <> != <= >= || ~* !~ - + * / % < > = ( ) , . ; ~".split())
 _BY = frozenset(("group", "order", "partition"))
+_WANT_LANGUAGE = _BY | _LEADS | frozenset(PAIRS)
+_WANT_WORD = frozenset(("is", "infix", "similar", "at", "nulls"))
+_WANT_PARENTHESIS = frozenset(("function", "array", "any", "some", "exists", "over", "filter", "using"))
+_COMPARISONS = frozenset("= <> != < > <= >=".split())
+_SIGNS = _COMPARISONS | frozenset(":: || ~* !~ - + * / % ( ) , . ; ~ [ ]".split())
+_FRESH = frozenset(CLAUSES) | JOINS | CASE | SET_OPERATIONS | {"and", "or", "case", "on", ",", "select"}
+"""Tokens after which a new comparison may stand."""
 
 
 # --- reading --------------------------------------------------------------------------------------------------------
@@ -264,6 +274,8 @@ class _Reader:
         self.qualifier: str | None = None
         self.call = ""
         """The function just named, before its parenthesis."""
+        self.upper: bool | None = None
+        """Whether the statement's first word is in capitals; None before it."""
         self.open = False
         """Whether the text ends within quotes."""
         self.compared = False
@@ -275,7 +287,8 @@ class _Reader:
         try:
             for i, (kind, token) in enumerate(tokens):
                 if kind == "space":
-                    _require(len(token) <= _MOST_SPACE)
+                    _require(self.previous != "." and bool(_SPACE.fullmatch(token)))
+                    _require(self.previous != "function" or token == " ")
                     continue
                 rest = tokens[i + 1 : i + 3]
                 following = next((t for k, t in rest if k != "space"), "")
@@ -308,7 +321,9 @@ class _Reader:
         if frame.only_query and self.previous == "(":
             _require(kind == "word" or token == "(")
         if self.previous in _WANT_PARENTHESIS:
-            _require(token == "(")
+            _require(token == "(" or token == "[" and self.previous == "array")
+        if self.previous in _WANT_WORD:
+            _require(kind == "word")
         if self.previous == "typed":
             _require(kind in ("string", "open_string"))
         if kind in ("word", "quoted", "open_quoted"):
@@ -316,7 +331,7 @@ class _Reader:
             return
         _require(self.previous != "." or token == "*")
         if partial and token in ("!", "|", ":"):
-            _require(self._ended() and not (frame.kind == "query" and scope.slot))
+            _require(self._ended() and scope.key_step == 4 and not (frame.kind == "query" and scope.slot))
             return
         if kind in ("string", "open_string"):
             self._text(token, kind == "string")
@@ -329,13 +344,15 @@ class _Reader:
         else:
             raise _Stop
         if scope.key_step < 4 and frame.scope is scope:
-            # A join that begins by comparing with a literal has lost its key.
-            _require(scope.key_step != 3 or token not in ("'", "0"))
-            if token not in ("(", "."):
-                scope.key_step = 3 if scope.key_step == 2 and token == "=" else 4
+            # Where keys are declared, a join begins with one: what else it asks for comes after.
+            _require(token in ("(", ".") or (scope.key_step == 2 and token == "="))
+            if token == "=":
+                scope.key_step = 3
         self._advance(token)
 
     def _advance(self, token: str) -> None:
+        if token in _FRESH:
+            self.frame.compares = False
         self.before, self.previous = self.previous, token
         if token in ("=", "<>", "!=", "<", ">", "<=", ">=", "like", "ilike", "in", "between"):
             self.compared = True
@@ -364,7 +381,7 @@ class _Reader:
         """Check a sign, and say what to remember it as."""
         frame, scope = self.frame, self.scope
         outermost = frame.kind == "query"
-        _require(sign in _SIGNS or self.names.nested and sign in ("@", "#", "&", "?", "->", "->>", "[", "]"))
+        _require(sign in _SIGNS or self.names.nested and sign in ("@", "#", "&", "?", "->", "->>"))
         if outermost and scope.rank == 7:
             _require(sign in ");,")
         if frame.kind in ("columns", "type", "free"):
@@ -388,7 +405,12 @@ class _Reader:
                 _require(self.previous == "(" and frame.opener == "count" or self.previous == ".")
         else:
             _require(scope.rank >= 0 and not (outermost and scope.slot))
-            _require(self._ended() or sign in "+-" and self.previous not in ("+", "-"))
+            starts = sign in "+-" and self.previous not in ("+", "-") or sign == "[" and self.previous == "array"
+            _require(self._ended() or starts)
+            if sign in _COMPARISONS:
+                # One comparison is no operand of another: a = b = c is an error.
+                _require(not frame.compares)
+                frame.compares = True
             return "times" if sign == "*" else sign
         return sign
 
@@ -402,7 +424,7 @@ class _Reader:
         if frame.kind == "query" and scope.rank == 0:
             self._output(scope)
         elif frame.kind == "query" and scope.rank == 1:
-            _require(scope.conditions == 0 and scope.key_step == 4)
+            _require(scope.conditions == 0 and scope.key_step == 4 and self._distinct(scope))
             scope.slot = "table"
         elif frame.kind == "query":
             _require(scope.rank in (3, 6))
@@ -487,18 +509,41 @@ class _Reader:
         word = token[1:].removesuffix('"').replace('""', '"') if quoted else token.lower()
         partial = kind == "open_quoted" or (partial and not quoted)
         _require(quoted or _one_case(token))
+        if quoted and self.scope.slot not in ("named", "output", "cte") and frame.kind != "free":
+            _take(word, self._quoted(), partial)
         if frame.kind in ("columns", "free", "type"):
             self._bare(word, partial)
             return
+        # Names are written as the prompt writes them; capitals are for keywords and the query's own names.
+        own = quoted or token == word or len(token) <= 3 or self.scope.slot in ("named", "output", "cte")
         if self.previous == ".":
+            _require(quoted or token == word)
             self._column(self.qualifier, word, partial)
             self.qualifier = None
             self._advance("name")
             return
         self.qualifier = None
-        plain = not quoted and self._keyword(word, following, partial)
+        if self.upper is None:
+            self.upper = token.isupper()
+        # Where SELECT is in capitals, so are the other words of the language: small letters are names.
+        speaks = not quoted and (token.isupper() or not self.upper or self._in_either_case(word, partial))
+        _require(speaks or self.previous not in _WANT_LANGUAGE)
+        plain = speaks and self._keyword(word, following, partial)
         if not plain:
+            _require(own)
             self._identifier(word, quoted, token, following, partial)
+
+    def _in_either_case(self, word: str, partial: bool) -> bool:
+        """Types and plain values are written small by many who write the rest in capitals."""
+        typing = self.previous in ("::", "type", "typed") or (self.previous == "as" and self.frame.opener == "cast")
+        return typing or self._fits(word, ("true", "false", "null"), partial)
+
+    def _quoted(self) -> set[str]:
+        """Names that may stand in quotes: those of the schema that need them, and the query's own."""
+        scope = self.scope
+        own = {*scope.outputs, *self.ctes, *(source.alias for source in scope.sources)}
+        given = [source.columns for source in scope.sources if source.table is None and source.columns]
+        return {name for name in self.names.quoted.union(own, *given) if quote(name) != name}
 
     def _bare(self, word: str, partial: bool) -> None:
         """A word in a list of columns or of plain values."""
@@ -577,12 +622,11 @@ class _Reader:
             self._advance(word)
             return True
         known = self._is_known(word, partial=False)
-        if not self._ended() and (partial or following == "(" or (not following and not known)):
-            functions = self.names.functions if scope.key_step == 4 else IN_KEYS
-            if self._fits(word, functions, partial):
-                self.call, scope.key_step = word, 4
-                self.before, self.previous = self.previous, "function"
-                return True
+        callable_here = not self._ended() and (partial or following == "(" or (not following and not known))
+        if callable_here and self._fits(word, self._functions(), partial):
+            self.call = word
+            self.before, self.previous = self.previous, "function"
+            return True
         typed = not self._ended() and (following[:1] == "'" or (not following and not known))
         if typed and self._fits(word, TYPED, partial):
             self._advance("typed")
@@ -591,6 +635,7 @@ class _Reader:
             self._advance(word)
             return True
         words = self._words_here()
+        _require(self.previous not in PAIRS or self.previous == "time" or self._fits(word, words, partial))
         if known and not partial and word not in BEFORE_OPERAND and not self._ended():
             return False
         if self._fits(word, words, partial):
@@ -601,10 +646,18 @@ class _Reader:
             return True
         return False
 
+    def _functions(self) -> Collection[str]:
+        """Functions that may be called here."""
+        scope = self.scope
+        if scope.key_step in (1, 3):
+            return ()
+        everything, grouped, single = self.names.calls
+        return everything if scope.rank in (0, 6) else grouped if scope.rank in (4, 5) else single
+
     def _words_here(self) -> Collection[str]:
         """Words of the language that may stand here in an expression."""
         frame, scope, previous = self.frame, self.scope, self.previous
-        if scope.key_step in (1, 3):
+        if scope.key_step < 4:
             return ()
         if previous == "time" and self.before != "at":
             return ()
@@ -648,6 +701,7 @@ class _Reader:
 
     def _identifier(self, word: str, quoted: bool, token: str, following: str, partial: bool) -> None:
         frame, scope = self.frame, self.scope
+        _require(scope.rank >= 0 or scope.slot == "cte")
         if frame.kind == "query" and scope.slot:
             self._in_slot(word, token, following, partial)
         elif not self._ended() and (following == "." or (partial and self._qualifies(word, True))):
@@ -678,7 +732,12 @@ class _Reader:
         elif scope.slot == "output":
             scope.item, scope.slot = word, ""
         elif scope.slot in ("named", "alias"):
-            _require(len(word) <= _MOST_ALIAS if scope.slot == "named" else bool(_SHORT.match(token)))
+            short = (
+                word not in self.names.tables
+                and bool(_SHORT.match(token))
+                and (len(word) <= 2 or _in_order(word.rstrip("12345"), scope.sources[-1].alias))
+            )
+            _require(len(word) <= _MOST_ALIAS if scope.slot == "named" else short or not scope.sources[-1].table)
             _require(partial or token[0] == '"' or quote(word) == word)
             scope.sources[-1] = scope.sources[-1]._replace(alias=word)
             scope.slot = "joined"
@@ -692,12 +751,16 @@ class _Reader:
             return
         # A name that no table has was promised: a subquery must give it.
         _require(len(scope.sources) > 0 or not any(self._is_foreign(*promise) for promise in scope.promised))
-        options = {*self.ctes, *(name for name in self.names.tables if scope.crossed or self._reaches(name))}
+        # A table that is joined with itself has another name first: FROM vets AS a JOIN vets AS b.
+        there = {source.alias for source in scope.sources}
+        options = {*self.ctes, *(name for name in self.names.tables if scope.crossed or self._reaches(name))} - there
         if not partial and following == "(" and word in self.names.set_functions:
             self.call = word
             return
         if partial:
-            options |= self.names.set_functions | self.names.schemas | {"lateral"}
+            options |= self.names.schemas | (
+                {"lateral"} if scope.conditions else {"lateral", *self.names.set_functions}
+            )
         _take(word, options, partial)
         if not partial:
             known = self.ctes.get(word) if word in self.ctes else self.names.tables[word].columns
@@ -732,8 +795,7 @@ class _Reader:
             return ()
         if frame.cases or scope.key_step < 4:
             return ()
-        aliases = [source.alias for source in scope.sources if source.alias]
-        if len(set(aliases)) < len(aliases):
+        if not self._distinct(scope):
             return ()
         if scope.rank == 0:
             return ("from", *SET_OPERATIONS, "limit", "where") if not scope.promised else ("from",)
@@ -745,6 +807,12 @@ class _Reader:
             found += SET_OPERATIONS
             found += (clause for clause, rank in CLAUSES.items() if rank > scope.rank or rank == scope.rank == 7)
         return found
+
+    @staticmethod
+    def _distinct(scope: _Scope) -> bool:
+        """Whether no two tables go by one name."""
+        aliases = [source.alias for source in scope.sources if source.alias]
+        return len(set(aliases)) == len(aliases)
 
     def _clause(self, word: str) -> None:
         scope = self.scope
@@ -763,8 +831,8 @@ class _Reader:
         elif word in ("on", "using"):
             scope.conditions -= 1
             scope.slot = ""
-            unknown = any(source.table is None for source in scope.sources)
-            scope.key, scope.key_step = None, 1 if word == "on" and not unknown else 4
+            keyed = all(source.table in self.names.keyed for source in scope.sources)
+            scope.key, scope.key_step = None, 1 if word == "on" and keyed else 4
         elif word in JOINS:
             self._join(word)
             return
@@ -903,15 +971,24 @@ class _Reader:
                     return True
                 if any(columns is None or self._fits(word, columns, partial) for columns in self.ctes.values()):
                     return True
-            for source in scope.sources:
-                if self._fits(word, source.columns or (), partial):
-                    holders = [s for s in scope.sources if word in (s.columns or ())]
-                    if partial or len(holders) <= 1 or word in scope.merged:
-                        return True
+            if any(self._is_sole(scope, name) for name in self._starting(scope, word, partial)):
+                return True
             if first and scope.rank >= 3 and self._fits(word, scope.outputs, partial):
                 return True
             scope, first = scope.parent, False
         return False
+
+    def _starting(self, scope: _Scope, word: str, partial: bool) -> Iterable[str]:
+        """Columns of the sources that the word is, or may become."""
+        columns = {column for source in scope.sources for column in source.columns or ()}
+        return (column for column in columns if column == word or partial and column.startswith(word))
+
+    def _is_sole(self, scope: _Scope, column: str) -> bool:
+        """Whether a column may stand without its table: one source has it, and a join's key may go on with it."""
+        holders = [source for source in scope.sources if column in (source.columns or ())]
+        if len(holders) > 1 and column not in scope.merged:
+            return False
+        return scope.key_step not in (1, 3) or scope is not self.scope or self._may_join(holders[0], column)
 
     @staticmethod
     def _fits(word: str, options: Iterable[str], partial: bool) -> bool:
@@ -921,8 +998,8 @@ class _Reader:
 
 
 def _one_case(token: str) -> bool:
-    """Whether a word is written in lower case, in upper case, or with capitals at the start of its parts."""
-    return token.islower() or token.isupper() or token.istitle()
+    """Whether a word is written in lower case, as PostgreSQL stores names, or in upper case."""
+    return token.islower() or token.isupper()
 
 
 def _take(word: str, options: Iterable[str], partial: bool) -> None:

@@ -93,12 +93,14 @@ JSON_FUNCTIONS = _words(
     to_jsonb"""
 )
 """Allowed where the schema speaks of JSON."""
+AGGREGATES = _words(
+    """any_value array_agg avg bit_and bit_or bool_and bool_or corr count covar_pop covar_samp every max min mode
+    percentile_cont percentile_disc regr_avgx regr_avgy regr_count regr_intercept regr_r2 regr_slope stddev stddev_pop
+    stddev_samp string_agg sum var_pop var_samp variance"""
+)
+"""Not in WHERE, ON or GROUP BY."""
+WINDOWS = _words("cume_dist dense_rank first_value lag last_value lead nth_value ntile percent_rank rank row_number")
+"""Only in a SELECT list or ORDER BY."""
 NO_ARGUMENTS = _words(
     "now random pi row_number rank dense_rank percent_rank cume_dist clock_timestamp statement_timestamp"
 )
-IN_KEYS = _words(
-    "abs cast coalesce date date_trunc extract left lower replace right split_part substring to_char trim upper"
-)
-"""Functions that a join's condition may begin with."""
-SET_FUNCTIONS = _words("generate_series unnest")
-"""Functions that stand where a table may."""

@@ -106,9 +106,8 @@ RIGHT = [
     "SELECT STRING_AGG(name, ', ' ORDER BY name) FROM pets",
     "SELECT name FROM clinics WHERE city = 'O''Brien''s Bridge'",
     "SELECT TO_CHAR(starts_at, 'YYYY-MM') AS month, COUNT(*) FROM appointments GROUP BY month",
-    "select p.name from public.pets p where p.species ilike '%dog%' and p.weight_kg is not null;",
+    "select p.name from pets p where p.species ilike '%dog%' and p.weight_kg is not null;",
     "SELECT name FROM pets WHERE weight_kg IS DISTINCT FROM 5 AND species != 'dog' AND name || 'x' <> ''",
-    "SELECT COUNT(*) FROM generate_series(1, 12) AS g",
     "SELECT PERCENTILE_CONT(0.5) WITHIN GROUP (ORDER BY salary) FROM vets",
 ]
 
