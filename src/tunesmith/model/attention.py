@@ -120,21 +120,23 @@ def attend_to_row(
     if repeats > 1:
         key, value = key.repeat_interleave(repeats, dim=1), value.repeat_interleave(repeats, dim=1)
     trunk, chunks = forest.trunk, forest.mask.shape[0]
+    # `split` and not slices: the gradient of a slice is a tensor of zeros the size of the whole, for each of them.
+    cuts = [trunk, query.shape[2] - trunk]
+    (query, asked), (key, known), (value, held) = (x.split(cuts, dim=2) for x in (query, key, value))
     parts = []
     if trunk:
-        ahead = (query[:, :, :trunk], key[:, :, :trunk], value[:, :, :trunk])
-        parts.append(attend(*ahead, is_causal=True, dropout_p=dropout, scale=scaling))
+        parts.append(attend(query, key, value, is_causal=True, dropout_p=dropout, scale=scaling))
     if chunks:
 
         def folded(x: Tensor) -> Tensor:
-            heads, width = x.shape[1], x.shape[3]
-            laid = x[0, :, trunk:].index_select(1, forest.slots)
-            return laid.reshape(heads, chunks, -1, width).transpose(0, 1)
+            _, heads, _, width = x.shape
+            return x[0].index_select(1, forest.slots).reshape(heads, chunks, -1, width).transpose(0, 1)
 
-        def behind(x: Tensor) -> Tensor:
-            return cat([x[:, :, :trunk].expand(chunks, -1, -1, -1), folded(x)], dim=2)
+        def behind(ahead: Tensor, x: Tensor) -> Tensor:
+            return cat([ahead.expand(chunks, -1, -1, -1), folded(x)], dim=2)
 
-        out = attend(folded(query), behind(key), behind(value), attn_mask=forest.mask, dropout_p=dropout, scale=scaling)
+        keys, values = behind(key, known), behind(value, held)
+        out = attend(folded(asked), keys, values, attn_mask=forest.mask, dropout_p=dropout, scale=scaling)
         flat = out.transpose(0, 1).flatten(1, 2)
         parts.append(flat.index_select(1, forest.places)[None])
     return cat(parts, dim=2).transpose(1, 2).contiguous(), None
