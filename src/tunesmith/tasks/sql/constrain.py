@@ -102,6 +102,12 @@ class _Names:
             table, column = target
         return table, column
 
+    def kind(self, table: str | None, column: str) -> str | None:
+        """Family of a column's type; without its table, that of every table which has it, where they agree."""
+        holders = [self.tables[table]] if table else [t for t in self.tables.values() if column in t.columns]
+        kinds = {holder.kinds.get(column) for holder in holders}
+        return kinds.pop() if len(kinds) == 1 else None
+
     def joins(self, a: str, x: str, b: str, y: str) -> bool:
         """Whether `a.x = b.y` follows declared keys.
 
@@ -203,6 +209,7 @@ class _Frame:
     only_query: bool = False
     compares: bool = False
     """Whether a comparison stands here already, since the last AND or comma."""
+    subtracts: bool = False
     cases: int = 0
     """CASEs that still want their END."""
 
@@ -213,6 +220,7 @@ class _Stop(Exception):
 
 _SHORT = re.compile(r"[a-z]{1,4}\d?$|[A-Z]\d?$")
 """Aliases that may follow a table without AS; longer words there are misspelt keywords."""
+_CAPITAL = re.compile(r"[A-Z]\d?$")
 _MADE_UP = frozenset(
     "total sum avg average mean count counts cnt num number n max maximum min minimum most least rank rn row_num "
     "row_number ratio rate share percent percentage difference diff value result".split()
@@ -246,6 +254,15 @@ _BY = frozenset(("group", "order", "partition"))
 _WANT_LANGUAGE = _BY | _LEADS | frozenset(PAIRS)
 _WANT_WORD = frozenset(("is", "infix", "similar", "at", "nulls"))
 _WANT_PARENTHESIS = frozenset(("function", "array", "any", "some", "exists", "over", "filter", "using"))
+_LITERALS = {
+    "number": re.compile(r"-?\d*\.?\d*$"),
+    "date": re.compile(r"$|\d|[tT][oO]|[yY]|[nN]"),
+    "time": re.compile(r"$|\d|[tT][oO]|[yY]|[nN]"),
+    "boolean": re.compile(r"t?r?u?e?$|f?a?l?s?e?$|y?e?s?$|n?o?$", re.IGNORECASE),
+}
+"""How a text must begin to be compared with a column of that kind: '2024-01-01', 'today', 'true'."""
+_TESTS = frozenset(("is", "in", "like", "ilike", "between", "similar", "isnull", "notnull"))
+_SUMMED = frozenset(("avg", "sum"))
 _COMPARISONS = frozenset("= <> != < > <= >=".split())
 _SIGNS = _COMPARISONS | frozenset(":: || ~* !~ - + * / % ( ) , . ; ~ [ ]".split())
 _FRESH = frozenset(CLAUSES) | JOINS | CASE | SET_OPERATIONS | {"and", "or", "case", "on", ",", "select"}
@@ -278,6 +295,10 @@ class _Reader:
         """Whether the statement's first word is in capitals; None before it."""
         self.open = False
         """Whether the text ends within quotes."""
+        self.kind: str | None = None
+        """Family of the type of the column just read."""
+        self.against: str | None = None
+        """The same of the column that a literal here is compared with."""
         self.compared = False
         """Whether a literal here is compared with a column."""
 
@@ -350,14 +371,16 @@ class _Reader:
                 scope.key_step = 3
         self._advance(token)
 
-    def _advance(self, token: str) -> None:
+    def _advance(self, token: str, kind: str | None = None) -> None:
         if token in _FRESH:
             self.frame.compares = False
         self.before, self.previous = self.previous, token
-        if token in ("=", "<>", "!=", "<", ">", "<=", ">=", "like", "ilike", "in", "between"):
-            self.compared = True
-        elif token not in ("(", ",", "'", "0", "not", "-") and not (token == "and" and self.before in ("'", "0")):
-            self.compared = False
+        if token in _COMPARISONS or token in ("like", "ilike", "in", "between"):
+            self.compared, self.against = True, self.kind
+        elif token not in ("(", ",", "'", "0", "infix", "-") and not (token == "and" and self.before in ("'", "0")):
+            self.compared, self.against = False, None
+        if token != "infix":
+            self.kind = kind
 
     def _operand(self) -> None:
         """Check that a literal may stand here."""
@@ -368,6 +391,8 @@ class _Reader:
     def _text(self, token: str, closed: bool) -> None:
         _require(self.previous != "limit" and (self.frame.kind != "query" or self.scope.rank < 7))
         self._operand()
+        wanted = _LITERALS.get(self.against or "")
+        _require(not (self.compared and wanted) or bool(wanted and wanted.match(token[1:].rstrip("'"))))
         text = (token[1:-1] if closed else token[1:]).replace("''", "'")
         _require(not (self.literals and self.compared and not self.literals.text(text, closed)))
 
@@ -375,6 +400,7 @@ class _Reader:
         if self.frame.kind == "type":
             return
         self._operand()
+        _require(not self.compared or self.against in (None, "number"))
         _require(not (self.literals and self.compared and not self.literals.number(token, closed)))
 
     def _sign(self, sign: str) -> str:
@@ -407,6 +433,7 @@ class _Reader:
             _require(scope.rank >= 0 and not (outermost and scope.slot))
             starts = sign in "+-" and self.previous not in ("+", "-") or sign == "[" and self.previous == "array"
             _require(self._ended() or starts)
+            frame.subtracts |= sign == "-"
             if sign in _COMPARISONS:
                 # One comparison is no operand of another: a = b = c is an error.
                 _require(not frame.compares)
@@ -476,6 +503,9 @@ class _Reader:
             columns = None if frame.scope.star else frozenset(frame.scope.outputs)
         elif frame.kind == "call" and self.previous == "(":
             _require(frame.opener in NO_ARGUMENTS)
+        elif frame.opener in _SUMMED and self.kind in ("date", "time"):
+            # A difference of dates can be averaged, a date cannot.
+            _require(self.before not in ("(", ".") or frame.subtracts)
         else:
             # OVER () is a window of all rows.
             _require(self._ended() or (self.previous == "(" and frame.opener == "over"))
@@ -515,12 +545,14 @@ class _Reader:
             self._bare(word, partial)
             return
         # Names are written as the prompt writes them; capitals are for keywords and the query's own names.
-        own = quoted or token == word or len(token) <= 3 or self.scope.slot in ("named", "output", "cte")
+        slot = self.scope.slot if frame.kind == "query" else ""
+        own = quoted or token == word or (slot != "table" and bool(_CAPITAL.match(token)))
+        own = own or slot in ("named", "output", "cte")
         if self.previous == ".":
             _require(quoted or token == word)
-            self._column(self.qualifier, word, partial)
+            family = self._column(self.qualifier, word, partial)
             self.qualifier = None
-            self._advance("name")
+            self._advance("name", family)
             return
         self.qualifier = None
         if self.upper is None:
@@ -625,7 +657,7 @@ class _Reader:
         callable_here = not self._ended() and (partial or following == "(" or (not following and not known))
         if callable_here and self._fits(word, self._functions(), partial):
             self.call = word
-            self.before, self.previous = self.previous, "function"
+            self._advance("function")
             return True
         typed = not self._ended() and (following[:1] == "'" or (not following and not known))
         if typed and self._fits(word, TYPED, partial):
@@ -662,13 +694,18 @@ class _Reader:
         if previous == "time" and self.before != "at":
             return ()
         if previous in PAIRS:
-            return PAIRS[previous]
+            texts = self.kind in (None, "text")
+            return PAIRS[previous] if texts else PAIRS[previous] - {"like", "ilike", "similar"}
         if previous == "not" and self.before == "is":
             return ("null", "true", "false", "distinct")
         if frame.kind == "query" and scope.rank == 7:
             return ROWS
         window = frame.kind == "group" and frame.opener in ("over", "as")
         words = AFTER_OPERAND if self._ended() else BEFORE_OPERAND
+        if self._ended() and frame.compares:
+            words = words - _TESTS
+        if self.kind not in (None, "text"):
+            words = words - {"like", "ilike", "similar"}
         if window:
             words = words | FRAME
         if self._ended() and (window or frame.kind == "call" or frame.opener == "group" or scope.rank == 6):
@@ -710,7 +747,7 @@ class _Reader:
         else:
             output = frame.kind == "query" and scope.rank == 0 and self._ended() and self.previous != "alias"
             if not self._ended():
-                self._column(None, word, partial)
+                kind = self._column(None, word, partial)
             else:
                 _require(output and len(word) <= _MOST_ALIAS and (partial or quoted or quote(word) == word))
                 scope.item = word
@@ -718,6 +755,8 @@ class _Reader:
                 return
             if not following and not partial and self._qualifies(word, False):
                 self.qualifier = word
+            self._advance("name", kind)
+            return
         self._advance("name")
 
     def _in_slot(self, word: str, token: str, following: str, partial: bool) -> None:
@@ -877,14 +916,14 @@ class _Reader:
 
     # Columns
 
-    def _column(self, qualifier: str | None, word: str, partial: bool) -> None:
-        """Check a column, and note what it promises or joins."""
+    def _column(self, qualifier: str | None, word: str, partial: bool) -> str | None:
+        """Check a column, note what it promises or joins, and say of what kind it is."""
         scope = self.scope
         if qualifier in self.names.schemas and scope.slot == "table":
             self._table(word, "", partial)
-            return
+            return None
         if qualifier is None:
-            _require(self._is_known(word, partial))
+            _require(self._is_known(word, partial) and self._suits_some(word, partial))
             source = next((s for s in scope.sources if s.columns and word in s.columns), None)
             if scope.key_step in (1, 3) and not partial:
                 _require(source is not None and self._may_join(source, word))
@@ -893,10 +932,13 @@ class _Reader:
             columns = self._columns_of(scope, qualifier)
             if source is not None and scope.key_step in (1, 3) and columns is not None:
                 columns = frozenset(column for column in columns if self._may_join(source, column))
+            table = source.table if source else qualifier if qualifier in self.names.tables else None
+            if columns is not None and self.frame.opener in ("extract", *_SUMMED):
+                columns = frozenset(column for column in columns if self._suits(table, column))
             made_up = source is None and qualifier not in self.names.tables and _made_up(word, partial)
             _require(columns is None or made_up or self._fits(word, columns, partial))
         if partial:
-            return
+            return None
         if scope.key_step in (1, 3):
             scope.key_step = 2 if scope.key_step == 1 and source else 4
             scope.key = (source, word) if source else None
@@ -904,6 +946,27 @@ class _Reader:
             scope.promised.append((qualifier, word))
             if self.frame.kind == "query":
                 scope.item = word
+        if source is not None and source.table is None or any(s.columns is None for s in scope.sources):
+            return None
+        return self.names.kind(source.table if source else None, word)
+
+    def _suits(self, table: str | None, column: str) -> bool:
+        """Whether the function around it takes a column of this kind: EXTRACT dates, AVG and SUM no texts."""
+        if self.frame.cases or self.frame.kind != "call":
+            return True
+        kind = self.names.kind(table, column)
+        if self.frame.opener == "extract":
+            return kind in (None, "date", "time")
+        return self.frame.opener not in _SUMMED or kind not in ("text", "boolean")
+
+    def _suits_some(self, word: str, partial: bool) -> bool:
+        """The same for a column without its table, or what may become one."""
+        if self.ctes or self.frame.opener not in ("extract", *_SUMMED) or _made_up(word, partial):
+            return True
+        sources = [source for source in self.scope.sources if source.columns]
+        if not sources or any(source.table is None for source in self.scope.sources) or self.scope.parent:
+            return any(self._suits(None, name) for name in self.names.columns if name.startswith(word))
+        return any(self._suits(s.table, name) for s in sources for name in s.columns or () if name.startswith(word))
 
     def _may_lead(self, source: _Source) -> bool:
         """Whether an ON may name a column of this table next."""

@@ -22,6 +22,8 @@ class Named:
     values: tuple[str, ...] = ()
     """Every value shown beside its columns."""
     schema: str = "public"
+    kinds: dict[str, str] = field(default_factory=dict)
+    """Column to the family of its type: number, text, date, time, boolean; others are left out."""
 
 
 def read_schema_text(text: str) -> dict[str, Named]:
@@ -41,6 +43,18 @@ _LINE = re.compile(rf"^({_NAME})(?:\.({_NAME}))?\(", re.MULTILINE)
 _COMMENT = re.compile(r"--([^\n]*)")
 _VALUE = re.compile(r"'(?:[^']|'')*'")
 _CONSTRAINTS = {"primary", "foreign", "unique", "constraint", "check", "exclude"}
+
+_KINDS = {
+    name: kind
+    for kind, names in {
+        "number": "int integer bigint smallint int2 int4 int8 numeric decimal float real double float4 float8 serial",
+        "text": "text character varchar char citext bpchar",
+        "date": "date",
+        "time": "timestamp timestamptz",
+        "boolean": "bool boolean",
+    }.items()
+    for name in names.split()
+}
 
 _Token = tuple[str, str]
 """Kind, and the text; names already as PostgreSQL stores them."""
@@ -66,6 +80,7 @@ def _table(head: re.Match[str], pieces: Sequence[Sequence[_Token]], values: Sequ
     columns: list[str] = []
     keys: list[str] = []
     references: dict[str, tuple[str, str]] = {}
+    kinds: dict[str, str] = {}
     for piece in pieces:
         if piece[0][0] not in ("word", "quoted"):
             continue
@@ -81,6 +96,8 @@ def _table(head: re.Match[str], pieces: Sequence[Sequence[_Token]], values: Sequ
                 keys += _within(words, words.index("primary"))
             continue
         columns.append(words[0])
+        if len(words) > 1 and words[1] in _KINDS and "[" not in words:
+            kinds[words[0]] = _KINDS[words[1]]
         if "pk" in words[1:] or ("primary" in words[1:] and "key" in words[1:]):
             keys.append(words[0])
         if "->" in words:
@@ -90,7 +107,7 @@ def _table(head: re.Match[str], pieces: Sequence[Sequence[_Token]], values: Sequ
             target = words.index("references", 1)
             table = words[target + 3] if words[target + 2 : target + 3] == ["."] else words[target + 1]
             references[words[0]] = (table, next(iter(_within(words, target)), ""))
-    return Named(_stored(name), frozenset(columns), frozenset(keys), references, tuple(values), _stored(schema))
+    return Named(_stored(name), frozenset(columns), frozenset(keys), references, tuple(values), _stored(schema), kinds)
 
 
 def _within(words: Sequence[str], start: int) -> list[str]:
