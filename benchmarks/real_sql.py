@@ -12,15 +12,22 @@ from __future__ import annotations
 import argparse
 import json
 import platform
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from tunesmith import pipeline
+from tunesmith.config.load import load_config
+from tunesmith.config.schema import SqlBuild
 from tunesmith.config.schema import SqlTask as Settings
+from tunesmith.errors import DataError
 from tunesmith.tasks.sql.answer import extract_sql
-from tunesmith.tasks.sql.postgres import open_server
+from tunesmith.tasks.sql.build import build_dataset
+from tunesmith.tasks.sql.introspect import read_schema
+from tunesmith.tasks.sql.postgres import Server, open_server
 from tunesmith.tasks.sql.structure import parse
 from tunesmith.tasks.sql.task import SqlTask
 from tunesmith.types import Example, Record
@@ -33,7 +40,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--data", type=Path, required=True, help="folder that holds sql/defog.jsonl and its neighbours")
     parser.add_argument("--quick", action="store_true", help="every tenth record")
-    parser.add_argument("--json", type=Path, help="also write the figures here, a line of JSON each")
+    parser.add_argument("--train", action="store_true", help="also tune the demo's base on Chinook, about six minutes")
+    parser.add_argument("--json", type=Path, help="also write the figures here, as a list")
     arguments = parser.parse_args()
     folder = arguments.data / "sql"
     databases: dict[str, Path | None] = {path.stem: path for path in sorted((folder / "dumps").glob("*.sql"))}
@@ -59,10 +67,13 @@ def main() -> None:
         for source in ("defog", "spider_dev"):
             _gold_against_itself(task, folder / f"{source}.jsonl", step, figure)
         _labelled_pairs(task, folder / "grader_pairs.jsonl", step, figure)
+        _builds(server, settings, 150 if arguments.quick else 1500, figure)
+    if arguments.train:
+        _train_on_chinook(databases["chinook_PostgreSql"], figure)
     for path in sorted(folder.glob("real_model_outputs_*.jsonl")):
         _extraction(path, step, figure)
     if arguments.json:
-        arguments.json.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+        arguments.json.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
 
 
 def _gold_against_itself(task: SqlTask, path: Path, step: int, figure: Any) -> None:
@@ -106,6 +117,46 @@ def _labelled_pairs(task: SqlTask, path: Path, step: int, figure: Any) -> None:
         goal = str(seen[key]) if key[0] in RIGHT else "information" if key[1] else "0"
         figure(f"pairs: {key[0]}{visible}: accepted", accepted[key], f"of {seen[key]}", goal)
     print("  classes:", ", ".join(f"{name} {count}" for name, count in failures.most_common()))
+
+
+def _builds(server: Server, settings: Settings, wanted: int, figure: Any) -> None:
+    """A data set from every database that people use and that holds rows, each query executed."""
+    for name, path in settings.databases.items():
+        if not name.startswith(("chinook", "defog")):
+            continue
+        held = sum(table.rows for table in read_schema(server, name).tables)
+        if not held:
+            figure(f"{name}: rows", 0, "rows", "none to ask about")
+            continue
+        one = settings.model_copy(update={"databases": {name: path}, "build": SqlBuild(examples=wanted)})
+        with tempfile.TemporaryDirectory() as out:
+            start = time.perf_counter()
+            try:
+                made = sum(build_dataset(server, one, Path(out), seed=1).counts.values())
+            except DataError as error:
+                print(f"  {name}: {error.message}")
+                made = 0
+            figure(
+                f"{name}: examples built from {held:,} rows", made, f"in {time.perf_counter() - start:.0f} s", "1000"
+            )
+
+
+def _train_on_chinook(dump: Path | None, figure: Any) -> None:
+    """The demo's recipe on Chinook: held-out built questions, before and after."""
+    recipe = Path(__file__).resolve().parents[1] / "recipes" / "sql" / "demo.yaml"
+    with tempfile.TemporaryDirectory() as out:
+        overrides = [
+            f"task.databases={{chinook: {dump}}}",
+            "data.test={}",
+            "name=chinook",
+            f"output_dir={out}",
+            "exports=[]",
+        ]
+        scores = pipeline.run(load_config(recipe, overrides))["scores"]
+    for model in ("base", "tuned"):
+        for name, score in scores[model].items():
+            goal = "80" if (model, name) == ("tuned", "built") else ""
+            figure(f"Chinook, {model}, {name}", round(100 * score["accuracy"], 1), f"% of {score['n']}", goal)
 
 
 def _extraction(path: Path, step: int, figure: Any) -> None:
