@@ -56,8 +56,8 @@ _WANT_WORD = frozenset(("is", "infix", "similar", "at", "nulls"))
 _WANT_PARENTHESIS = frozenset(("function", "array", "any", "some", "exists", "over", "filter", "using"))
 _LITERALS = {
     "number": re.compile(r"-?\d*\.?\d*$"),
-    "date": re.compile(r"$|\d|[tT][oO]|[yY]|[nN]"),
-    "time": re.compile(r"$|\d|[tT][oO]|[yY]|[nN]"),
+    "date": re.compile(r"$|\d|[tyn]", re.IGNORECASE),
+    "time": re.compile(r"$|\d|[tyn]", re.IGNORECASE),
     "boolean": re.compile(r"t?r?u?e?$|f?a?l?s?e?$|y?e?s?$|n?o?$", re.IGNORECASE),
 }
 """How a text must begin to be compared with a column of that kind: '2024-01-01', 'today', 'true'."""
