@@ -24,7 +24,7 @@ _HOME = {
     "run": "pipeline", "prepare": "pipeline", "train": "pipeline", "export": "pipeline", "write_report": "report",
 }  # fmt: skip
 
-__all__ = ["__version__", *sorted(_HOME)]  # noqa: PLE0604
+__all__ = ["__version__", *sorted(_HOME)]
 
 
 def __getattr__(name: str) -> Any:

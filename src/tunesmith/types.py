@@ -1,7 +1,6 @@
 """The nouns that rooms exchange. A name belongs here only when two rooms hand it to each other.
 
-    Record -> Example -> Tokens -> Row -> (batch, step, checkpoint, artifact)
-                      -> Completion -> Score -> (metric)
+Record -> Example -> Tokens -> Row -> (batch, step, checkpoint, artifact); Example -> Completion -> Score -> (metric)
 """
 
 from __future__ import annotations

@@ -22,7 +22,8 @@ class Capitals:
                                   Message("assistant", capital, train=True)), target=capital, place=record.place,
                       meta={"question": country})
     def grade(self, example, completion):
-        return Score(float(completion.strip() == example.target), failure="" if completion == example.target else "wrong")
+        right = completion.strip() == example.target
+        return Score(float(right), failure="" if right else "wrong")
     def constraint(self, example):
         return None
     def close(self):

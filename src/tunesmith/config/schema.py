@@ -195,7 +195,7 @@ class Model(Section):
     quantization: Quantization | None = None
     """Leave out for full-precision weights."""
     attn_implementation: str | None = None
-    """Attention of transformers to use outside training rows: `sdpa`, `eager`, `flash_attention_2`. None: its default."""
+    """Attention of transformers outside training rows: `sdpa`, `eager`, `flash_attention_2`; null is its default."""
     device_map: str | None = None
     """Passed to `from_pretrained`; None puts the model on the first GPU, or on the CPU."""
     chat_template: Path | None = None
@@ -368,7 +368,7 @@ class RunConfig(Section):
     name: str = Field("run", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")
     """Name of the run: its folder under `output_dir`, and its name at trackers."""
     output_dir: Path = Path("runs")
-    """Folder that holds runs. Relative paths are resolved against the recipe, this one against the working directory."""
+    """Folder that holds runs. Relative paths belong to the recipe's folder, this one to the working directory."""
     seed: int = Field(0, ge=0, lt=2**32)
     """Seed of everything random: data order, adapter initialisation, sampling, splits of built data."""
     task: Task

@@ -113,7 +113,7 @@ def attend_to_row(
     Returns:
         (1, L, heads, width), and no weights.
     """
-    from torch import cat
+    from torch import cat, split
     from torch.nn.functional import scaled_dot_product_attention as attend
 
     repeats = query.shape[1] // key.shape[1]
@@ -122,7 +122,7 @@ def attend_to_row(
     trunk, chunks = forest.trunk, forest.mask.shape[0]
     # `split` and not slices: the gradient of a slice is a tensor of zeros the size of the whole, for each of them.
     cuts = [trunk, query.shape[2] - trunk]
-    (query, asked), (key, known), (value, held) = (x.split(cuts, dim=2) for x in (query, key, value))
+    (query, asked), (key, known), (value, held) = (split(x, cuts, dim=2) for x in (query, key, value))
     parts = []
     if trunk:
         parts.append(attend(query, key, value, is_causal=True, dropout_p=dropout, scale=scaling))

@@ -107,22 +107,25 @@ def values(table: str, column: str) -> Sequence[Any]:
 
 SQL = """
 CREATE TABLE customers (id integer PRIMARY KEY, name text, city text, joined_on date, is_vip boolean);
-CREATE TABLE products (id integer PRIMARY KEY, title text, category text, unit_price numeric(10,2), stock integer, notes text);
+CREATE TABLE products (id integer PRIMARY KEY, title text, category text, unit_price numeric(10,2), stock integer,
+  notes text);
 CREATE TABLE orders (id integer PRIMARY KEY, customer_id integer REFERENCES customers (id), status text,
   ordered_at timestamp, shipped_on date, paid_on date, total numeric);
 CREATE TABLE order_items (id integer PRIMARY KEY, order_id integer REFERENCES orders (id),
   product_id integer REFERENCES products (id), quantity integer, unit_price numeric);
 CREATE TABLE stores (id integer PRIMARY KEY, name text, opened_on date);
-CREATE TABLE employees (id integer PRIMARY KEY, name text, store_id integer REFERENCES stores (id), manager_id integer REFERENCES employees (id), salary integer,
-  hired_on date, shift_minutes integer);
+CREATE TABLE employees (id integer PRIMARY KEY, name text, store_id integer REFERENCES stores (id),
+  manager_id integer REFERENCES employees (id), salary integer, hired_on date, shift_minutes integer);
 INSERT INTO customers VALUES (1, 'Anna Weiss', 'Lyon', '2021-05-02', true), (2, 'Bo Li', 'Oslo', '2022-01-02', false),
   (3, 'Pat O''Neil', 'New York', '2022-01-02', false), (4, 'Ida Holm', 'Paris', NULL, true);
 INSERT INTO products VALUES (1, 'Brisk Lamp', 'lighting', 12.50, 120, 'fragile, ship flat'),
   (2, 'Tarn Chair', 'furniture', 99.00, 4, 'sold in pairs'), (3, 'Moor Bench', 'garden', 45.00, 9, NULL);
 INSERT INTO orders VALUES (1, 1, 'paid', '2023-07-01 09:00', '2023-07-04', '2023-07-02', 12.5),
-  (2, 1, 'open', '2024-03-05 17:00', '2024-03-09', NULL, 100), (3, 2, 'cancelled', '2024-03-05 17:30', NULL, NULL, 2300),
+  (2, 1, 'open', '2024-03-05 17:00', '2024-03-09', NULL, 100),
+  (3, 2, 'cancelled', '2024-03-05 17:30', NULL, NULL, 2300),
   (4, 3, 'no_show', '2023-07-01 10:00', NULL, NULL, 80);
-INSERT INTO order_items VALUES (1, 1, 1, 1, 12.5), (2, 2, 2, 1, 99), (3, 2, 1, 2, 12.5), (4, 3, 2, 3, 99), (5, 4, 3, 1, 3.5);
+INSERT INTO order_items VALUES (1, 1, 1, 1, 12.5), (2, 2, 2, 1, 99), (3, 2, 1, 2, 12.5), (4, 3, 2, 3, 99),
+  (5, 4, 3, 1, 3.5);
 INSERT INTO stores VALUES (1, 'Harbour', '2011-03-01'), (2, 'Old Mill', '2019-09-09');
 INSERT INTO employees VALUES (1, 'Ana Sol', 1, NULL, 41000, '2020-05-05', 480),
   (2, 'Rui Vale', 1, 1, 3000, '2023-02-01', 240), (3, 'Eli Vann', 2, 1, 3100, '2023-02-02', 300);

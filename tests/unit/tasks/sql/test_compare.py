@@ -1,5 +1,4 @@
 """PostgreSQL's timestamps without zone are naive datetimes."""
-# ruff: noqa: DTZ001
 
 from __future__ import annotations
 

@@ -67,7 +67,10 @@ def test_both_styles_show_types_keys_comments_and_values():
 
 
 def test_kinds_of_columns_follow_their_types():
-    kinds = {t: Column("c", t).kind for t in ("numeric(10,2)", "varchar", "date", "timestamp with time zone", "int[]", "uuid")}
+    kinds = {
+        t: Column("c", t).kind
+        for t in ("numeric(10,2)", "varchar", "date", "timestamp with time zone", "int[]", "uuid")
+    }
     assert kinds == {
         "numeric(10,2)": "number", "varchar": "text", "date": "date", "timestamp with time zone": "time",
         "int[]": "other", "uuid": "other",
