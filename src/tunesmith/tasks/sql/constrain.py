@@ -32,11 +32,25 @@ class SchemaConstraint:
         shown = [value for table in self._names.tables.values() for value in table.values]
         self._literals = Literals(question, [*values, *shown]) if strict_literals else None
 
+        self._stand = (Reader(self._names, self._literals), "")
+        """A reader, and the text it has read: candidates for one answer differ only after it."""
+
     def allows(self, text: str) -> bool:
         """Whether `text` is the start of a query that keeps to the schema."""
-        return Reader(self._names, self._literals).read(text)
+        reader, done = self._reader(text)
+        found = reader.read(text, len(done))
+        if found is not None:
+            self._stand = (found[0], text[: found[1]])
+        return found is not None
 
     def complete(self, text: str) -> bool:
         """Whether `text` is a whole query that keeps to the schema."""
-        reader = Reader(self._names, self._literals)
-        return reader.read(text + " ") and reader.may_stop()
+        reader, done = self._reader(text)
+        return reader.read(text + " ", len(done)) is not None and reader.may_stop()
+
+    def _reader(self, text: str) -> tuple[Reader, str]:
+        """A reader to go on with, and the part of the text that it has read."""
+        reader, done = self._stand
+        if text.startswith(done):
+            return reader.copy(), done
+        return Reader(self._names, self._literals), ""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable
+from copy import copy
+from dataclasses import replace
 
 from tunesmith.tasks.sql.literals import Literals
 from tunesmith.tasks.sql.names import Names, in_order
@@ -98,21 +100,39 @@ class Reader(Resolver):
         self.compared = False
         """Whether a literal here is compared with a column."""
 
-    def read(self, text: str) -> bool:
-        """Whether the text keeps to the rules; its last word may be unfinished."""
-        tokens = [(str(m.lastgroup), m[0]) for m in TOKEN.finditer(text)]
+    def read(self, text: str, start: int = 0) -> tuple[Reader, int] | None:
+        """Read on from `start`; the last word may be unfinished.
+
+        Returns:
+            None where the text breaks a rule; else a reader that stands before the last token, which may still grow,
+            and where that token starts: any text that goes on from there can be read from that place. This reader
+            itself has read the whole text.
+        """
+        tokens = [(str(m.lastgroup), m[0], m.start()) for m in TOKEN.finditer(text, start)]
+        last = max((i for i, (kind, _, _) in enumerate(tokens) if kind != "space"), default=0)
+        before, place = self, start
         try:
-            for i, (kind, token) in enumerate(tokens):
+            for i, (kind, token, at) in enumerate(tokens):
+                if i == last:
+                    before, place = self.copy(), at
                 if kind == "space":
                     require(self.previous != "." and bool(_SPACE.fullmatch(token)))
                     require(self.previous != "function" or token == " ")
                     continue
                 rest = tokens[i + 1 : i + 3]
-                following = next((t for k, t in rest if k != "space"), "")
+                following = next((t for k, t, _ in rest if k != "space"), "")
                 self._token(kind, token, following, partial=not rest)
         except Stop:
-            return False
-        return True
+            return None
+        return before, place
+
+    def copy(self) -> Reader:
+        """A reader that stands where this one does, and goes on by itself."""
+        twin = copy(self)
+        twin.ctes, twin.writing = dict(self.ctes), list(self.writing)
+        scopes: dict[int, Scope] = {}
+        twin.frames = [replace(frame, scope=frame.scope.copy(scopes)) for frame in self.frames]
+        return twin
 
     def may_stop(self) -> bool:
         """Whether the statement may end after what was read."""

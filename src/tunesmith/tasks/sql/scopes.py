@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from tunesmith.tasks.sql.names import Names, short_for
@@ -49,6 +49,20 @@ class Scope:
     """Left side of the join's equality."""
     key_step: int = 4
     """1 after ON, 2 after its first column, 3 after its =, 4 when it is judged."""
+
+    def copy(self, copied: dict[int, Scope]) -> Scope:
+        """A copy with its parents; one that is in `copied` already is taken from there."""
+        twin = copied.get(id(self))
+        if twin is None:
+            twin = copied[id(self)] = replace(
+                self,
+                parent=self.parent and self.parent.copy(copied),
+                sources=list(self.sources),
+                promised=list(self.promised),
+                outputs=list(self.outputs),
+                merged=set(self.merged),
+            )
+        return twin
 
 
 @dataclass(slots=True)

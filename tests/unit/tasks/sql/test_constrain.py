@@ -192,6 +192,19 @@ def test_a_mistake_is_stopped(good: str, bad: str, constraint: SchemaConstraint)
     assert not constraint.allows(good + bad + " ")
 
 
+def test_what_was_asked_before_changes_nothing(constraint: SchemaConstraint) -> None:
+    rng = random.Random(0)
+    texts = [
+        sql[: rng.randrange(len(sql))] + tail for sql in RIGHT for tail in ("", "x", " FROM", "(") for _ in range(3)
+    ]
+    rng.shuffle(texts)
+    schema = render_schema(SCHEMA)
+    for text in texts:
+        fresh = SchemaConstraint(schema, "")
+        assert constraint.allows(text) == fresh.allows(text), text
+        assert constraint.complete(text) == SchemaConstraint(schema, "").complete(text), text
+
+
 def test_a_wrong_name_is_stopped_at_its_first_wrong_letter(constraint: SchemaConstraint) -> None:
     assert constraint.allows("SELECT name FROM app") and not constraint.allows("SELECT name FROM apx")
     assert constraint.allows("SELECT vets.sal") and not constraint.allows("SELECT vets.sax")
