@@ -356,10 +356,6 @@ class MergedExport(Section):
 Export = Annotated[AdapterExport | MergedExport, Field(discriminator="format")]
 
 
-def _usual_exports(known: dict[str, Any]) -> list[Export]:
-    return [AdapterExport() if known.get("lora") else MergedExport()]
-
-
 class RunConfig(Section):
     """One run."""
 
@@ -381,8 +377,15 @@ class RunConfig(Section):
     evaluate: Evaluate = Evaluate()
     checkpoints: Checkpoints = Checkpoints()
     tracking: Tracking = Tracking()
-    exports: list[Export] = Field(default_factory=lambda known: _usual_exports(known))
+    exports: list[Export] = [AdapterExport()]
     """What to write when training is done; the adapter, or without one the model."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_adapters_the_model_is_exported(cls, value: Any) -> Any:
+        if isinstance(value, dict) and "exports" not in value and value.get("lora", ...) is None:
+            return {**value, "exports": [{"format": "merged"}]}
+        return value
 
     @model_validator(mode="after")
     def _data_comes_from_somewhere(self) -> Self:

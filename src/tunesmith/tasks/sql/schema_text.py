@@ -33,7 +33,7 @@ def read_schema_text(text: str) -> dict[str, Named]:
     for table in tables.values():
         for column, (target, key) in table.references.items():
             if not key and target in tables and len(tables[target].primary_key) == 1:
-                table.references[column] = (target, tables[target].primary_key[0])
+                table.references[column] = (target, next(iter(tables[target].primary_key)))
     return tables
 
 
