@@ -370,7 +370,8 @@ on one database make it a specialist of that database. It is not a general assis
 {tokens:.0f} million tokens in {steps:,} steps, all made up by the script: random database schemas, questions with their
 PostgreSQL composed by `tunesmith.tasks.sql.compose`, and a tenth of word problems and short conversations in English
 and Vietnamese. Nothing is scraped, and the example databases in `recipes/` were not looked at: a test finds none of
-their tables and questions, and no query of theirs that names more than one table and one column, in a sample of what the script makes.
+their tables and questions, and no query of theirs that names more than one table and one column, in a sample of what
+the script makes.
 
 ## What it can do before tuning
 
