@@ -58,10 +58,12 @@ def unquantised(config: RunConfig, run: RunDir, dtype: str, device: str) -> Any:
         return load_model(whole, device=device)
     from peft import PeftModel
 
+    from tunesmith.model.lora import with_peft
+
     trained = require_trained(run, "adapter_model*.safetensors")
     base = load_model(config.model.model_copy(update=plain), device=device)
     try:
-        return PeftModel.from_pretrained(base, str(trained)).eval()
+        return with_peft(lambda: PeftModel.from_pretrained(base, str(trained))).eval()
     except (RuntimeError, ValueError, KeyError) as error:
         raise ModelError(
             f"the adapter does not fit its base model: {str(error).strip().splitlines()[0]}",

@@ -257,8 +257,10 @@ def _load(artifact: Artifact, config: RunConfig, device: str) -> Any:
         if artifact.format == "adapter":
             from peft import PeftModel
 
+            from tunesmith.model.lora import with_peft
+
             base = load_model(config.model, precision=config.train.precision, device=device)
-            own = PeftModel.from_pretrained(base, str(artifact.path))
+            own = with_peft(lambda: PeftModel.from_pretrained(base, str(artifact.path)))
             own.generation_config = GenerationConfig.from_pretrained(str(artifact.path))
         else:
             own = AutoModelForCausalLM.from_pretrained(str(artifact.path), dtype="auto", use_safetensors=True).to(
