@@ -240,7 +240,7 @@ EXAMPLES = sorted(path.parent for path in (ROOT / "recipes" / "sql").glob("*/*.s
 def test_the_base_never_saw_an_example_database(folder: Path, scripts: ModuleType) -> None:
     """No table with these columns, and no question, is among what the generator makes (a sample of it).
 
-    A whole query may coincide only where it says next to nothing: no value, and no more names than a table and a column.
+    A whole query may coincide only where it says next to nothing: no value, no more names than a table and a column.
     """
     rng = random.Random(77)
     tables: set[frozenset[str]] = set()
