@@ -16,6 +16,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -145,14 +146,11 @@ def _train_on_chinook(dump: Path | None, figure: Any) -> None:
     """The demo's recipe on Chinook: held-out built questions, before and after."""
     recipe = Path(__file__).resolve().parents[1] / "recipes" / "sql" / "demo.yaml"
     with tempfile.TemporaryDirectory() as out:
-        overrides = [
-            f"task.databases={{chinook: {dump}}}",
-            "data.test={}",
-            "name=chinook",
-            f"output_dir={out}",
-            "exports=[]",
-        ]
-        scores = pipeline.run(load_config(recipe, overrides))["scores"]
+        loaded = load_config(recipe, ["name=chinook", f"output_dir={out}", "exports=[]"])
+        task = loaded.config.task.model_copy(update={"databases": {"chinook": dump}})
+        data = loaded.config.data.model_copy(update={"test": {}})
+        config = loaded.config.model_copy(update={"task": task, "data": data})
+        scores = pipeline.run(replace(loaded, config=config))["scores"]
     for model in ("base", "tuned"):
         for name, score in scores[model].items():
             goal = "80" if (model, name) == ("tuned", "built") else ""
