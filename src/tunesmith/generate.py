@@ -272,7 +272,7 @@ def _encode(model: Any, ids: list[int]) -> Prefix:
     from transformers import DynamicCache
 
     cache = DynamicCache()
-    model(input_ids=torch.tensor([ids], device=model.device), past_key_values=cache, use_cache=True, logits_to_keep=1)
+    model(input_ids=torch.tensor([ids], device=model.device), cache=cache, use_cache=True, logits_to_keep=1)
     return [(layer.keys[0], layer.values[0]) for layer in cache.layers]
 
 
@@ -308,7 +308,7 @@ def _decode_batch(
             input_ids=ids,
             attention_mask=mask,
             position_ids=position,
-            past_key_values=cache,
+            cache=cache,
             use_cache=True,
             logits_to_keep=1,
             shared_prefix=prefix,

@@ -345,6 +345,12 @@ def _syntax(error: yaml.MarkedYAMLError, text: str, file: Path) -> ConfigError:
             place=f"{file}:{line}",
             remedy="use two spaces a level",
         )
+    if "nesting depth" in (error.problem or ""):  # the scanner reads ahead of us, and has a limit of its own
+        return ConfigError(
+            f"nested more than {MAX_DEPTH} levels deep",
+            place=f"{file}:{line}",
+            remedy="settings have at most four levels",
+        )
     return ConfigError(
         f"this is not valid YAML: {error.problem or error.context}",
         place=f"{file}:{line}",

@@ -1,0 +1,43 @@
+"""`generate`, `evaluate` and `tracking`: what is written, graded and shown."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from tunesmith.config.schema.section import Section
+
+
+class Generate(Section):
+    """How completions are written, in evaluation and serving."""
+
+    max_new_tokens: int = Field(256, ge=1)
+    """Longest answer, in tokens."""
+    temperature: float = Field(0.0, ge=0)
+    """0 is greedy: the same answer every time."""
+    batch_size: int = Field(32, ge=1)
+    """Prompts decoded together."""
+    constrain: Literal["none", "schema"] = "none"
+    """`schema`: the task's constraint holds every answer to names that exist (for SQL: tables and columns of the
+    prompt's schema). Reported beside the score, because it changes what is measured."""
+
+
+class Evaluate(Section):
+    """What is graded, and how surely."""
+
+    base: bool = True
+    """Grade the untuned base model on the same prompts, for the comparison."""
+    max_samples: int | None = Field(None, ge=1)
+    """Grade a fixed random sample of at most this many examples per test set."""
+    confidence: float = Field(0.95, gt=0.5, lt=1)
+    """Level of the intervals (Wilson for shares, exact McNemar for the paired comparison)."""
+
+
+class Tracking(Section):
+    """Where the course of a run is shown, beside run.json and events.jsonl, which are always written."""
+
+    report_to: list[Literal["tensorboard", "wandb", "comet_ml"]] = ["tensorboard"]
+    """Mirrors."""
+    project: str | None = None
+    """Project name at the mirror."""

@@ -1,0 +1,96 @@
+"""`task`: what the model should be good at."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field
+
+from tunesmith.config.schema.section import Section
+
+
+class SqlBuild(Section):
+    """Make a data set from the database itself: composed questions, each with SQL that was executed."""
+
+    examples: int = Field(2000, ge=1)
+    """How many examples to make per database, before splitting."""
+    paraphrases: int = Field(3, ge=1, le=20)
+    """At most this many phrasings of one query."""
+    per_skeleton: int = Field(60, ge=1)
+    """At most this many examples that share a query skeleton (the query with its values masked)."""
+    unseen_skeletons: float = Field(0.1, ge=0, lt=1)
+    """Share of the skeletons kept out of training, to measure what was not merely practised (`test_unseen`)."""
+    test_share: float = Field(0.1, ge=0, lt=1)
+    """Share of the other queries kept out of training: practised skeletons with other values (`test_built`)."""
+    test_examples: int = Field(200, ge=1)
+    """At most this many examples in each of the two test sets."""
+    empty_results: float = Field(0.05, ge=0, le=1)
+    """At most this share of the examples may have a query that returns no row."""
+    noise: float = Field(0.3, ge=0, le=1)
+    """Share of the questions that get a colleague's carelessness: lower case, no question mark, an opener."""
+
+
+class SqlTask(Section):
+    """Text to PostgreSQL, graded by executing the query."""
+
+    name: Literal["sql"] = "sql"
+    server: str = "embedded"
+    """Where queries run: `embedded` (a private PostgreSQL started for the run), `env:NAME` (a variable that holds the
+    connection string), or a connection string without a password. `TUNESMITH_POSTGRES_URL`, where set, wins."""
+    databases: dict[str, Path | None] = Field(default_factory=dict)
+    """Databases the examples speak of. With the embedded server: name to SQL file that creates it. On a server of
+    your own: name to null, for a database that is there already."""
+    schema_style: Literal["ddl", "compact"] = "ddl"
+    """How the prompt shows tables: `ddl` as CREATE TABLE, `compact` one short line a table for small models."""
+    schema_tokens: int = Field(1200, ge=50)
+    """Budget for the schema in the prompt, in tokens; over it, tables least related to the question are left out."""
+    sample_values: int = Field(0, ge=0, le=20)
+    """Show up to this many distinct values of low-cardinality text columns in the prompt. 0 shows none: row data never
+    leaves the database unless you ask."""
+    timeout_seconds: float = Field(5.0, gt=0)
+    """Time one query may take on the server before it is cancelled."""
+    max_rows: int = Field(10_000, ge=1)
+    """A result with more rows is cut off and judged as an error."""
+    max_bytes: int = Field(8_000_000, ge=1024)
+    """The same for the size of a result, in bytes of text."""
+    build: SqlBuild | None = None
+    """Build the data set from `databases` instead of reading one from `data`."""
+
+
+class MathsTask(Section):
+    """Word problems with a final answer."""
+
+    name: Literal["maths"] = "maths"
+    system: str = "Solve the problem step by step. Finish with the answer on a line of its own: #### answer"
+    """System message of every prompt."""
+
+
+class ChatTask(Section):
+    """Conversations; what is trained is every assistant turn."""
+
+    name: Literal["chat"] = "chat"
+    train_turns: Literal["all", "last"] = "all"
+    """Which assistant turns the loss sees."""
+
+
+class CustomTask(Section):
+    """A task of your own: a class in a module that can be imported."""
+
+    name: Literal["custom"] = "custom"
+    target: str = Field(pattern=r"^[\w.]+:\w+$")
+    """`module:Class`, called with `options` as keyword arguments; the recipe's folder is importable."""
+    options: dict[str, Any] = Field(default_factory=dict)
+    """Keyword arguments for the class."""
+
+
+def _task_by_word(value: Any) -> Any:
+    """`task: sql` means `{name: sql}`; `task: my_module:MyTask` means the custom task."""
+    if isinstance(value, str):
+        return {"name": "custom", "target": value} if ":" in value else {"name": value}
+    return value
+
+
+Task = Annotated[
+    Annotated[SqlTask | MathsTask | ChatTask | CustomTask, Field(discriminator="name")], BeforeValidator(_task_by_word)
+]

@@ -1,0 +1,81 @@
+"""`train` and `checkpoints`: how it is tuned, and what it can be resumed from."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from tunesmith.config.schema.section import Section
+
+
+class Sft(Section):
+    """Supervised fine-tuning on the assistant's turns."""
+
+    method: Literal["sft"] = "sft"
+    num_train_epochs: float = Field(3.0, gt=0, allow_inf_nan=False)
+    """Passes over the data; `max_steps` wins when set."""
+    max_steps: int = Field(-1, ge=-1)
+    """Optimizer steps; -1 counts epochs instead."""
+    batch_size: int = Field(16, ge=1)
+    """Examples per optimizer step, over all devices. This decides learning. What other tools call
+    per_device_train_batch_size times gradient_accumulation_steps times devices."""
+    max_tokens: int = Field(8192, ge=8)
+    """Tokens per row, the unit computed at once. This decides memory, and never changes the loss."""
+    share_prefixes: bool = True
+    """Compute a prefix that several examples of a step share (a schema, a system prompt) once. Exact: the gradient is
+    that of computing each example alone."""
+    learning_rate: float = Field(2e-4, gt=0, allow_inf_nan=False)
+    """Peak learning rate."""
+    lr_scheduler_type: Literal["cosine", "linear", "constant", "constant_with_warmup"] = "cosine"
+    """Shape of the learning rate over the run."""
+    warmup_ratio: float = Field(0.03, ge=0, le=1)
+    """Share of the steps over which the learning rate rises from 0; `warmup_steps` wins when set."""
+    warmup_steps: int = Field(0, ge=0)
+    """The same in steps."""
+    weight_decay: float = Field(0.0, ge=0)
+    """Decoupled weight decay."""
+    max_grad_norm: float = Field(1.0, gt=0)
+    """Gradients are scaled down to this norm."""
+    optim: str = "adamw_torch"
+    """An optimizer name of transformers: `adamw_torch`, `paged_adamw_32bit`, `adamw_8bit`, ..."""
+    adam_beta2: float = Field(0.999, gt=0, lt=1)
+    """Second-moment decay of Adam."""
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    """Mixed precision; `auto` is bf16 where the GPU has it, else fp32."""
+    gradient_checkpointing: bool = False
+    """Recompute activations in the backward pass: less memory, about a third more time."""
+    dataloader_num_workers: int = Field(0, ge=0)
+    """Processes that collate rows ahead of the step."""
+    dataloader_pin_memory: bool = True
+    """Copy rows to page-locked memory; only on a GPU."""
+    dataloader_prefetch_factor: int | None = Field(None, ge=1)
+    """Batches each worker prepares ahead."""
+    logging_steps: int = Field(10, ge=1)
+    """Optimizer steps between log lines."""
+    eval_steps: int = Field(0, ge=0)
+    """Optimizer steps between validations; 0 validates once, at the end."""
+    early_stopping_patience: int | None = Field(None, ge=1)
+    """Stop after this many validations without a better validation loss, and keep the best."""
+    loss: str | None = Field(None, pattern=r"^[\w.]+:\w+$")
+    """`module:function(logits, labels) -> sum over the label tokens`, instead of cross entropy."""
+    extra: dict[str, Any] = Field(default_factory=dict)
+    """Further `transformers.TrainingArguments`, by name; an unknown one is refused."""
+
+    @model_validator(mode="after")
+    def _patience_needs_evaluations(self) -> Self:
+        if self.early_stopping_patience is not None and self.eval_steps == 0:
+            raise ValueError(
+                "early_stopping_patience counts validations, and eval_steps: 0 makes only one, at the end; "
+                "set train.eval_steps"
+            )
+        return self
+
+
+class Checkpoints(Section):
+    """Points a run can be resumed from."""
+
+    save_steps: int = Field(0, ge=0)
+    """Optimizer steps between checkpoints; 0 saves one at the end."""
+    keep_last: int = Field(3, ge=2)
+    """Complete checkpoints kept; at least 2, because while the newest is written the one before is the way back."""
