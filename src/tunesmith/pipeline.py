@@ -89,6 +89,7 @@ def run(
         if bench is None:
             return read_summary(run_dir(loaded.config))
         prepared, tokenizer, renderer = prepare(bench)
+        try_grader(bench, prepared)
         model = _load_base(bench, tokenizer)
         if bench.config.evaluate.base and prepared.tests:
             grade(bench, "base", model, tokenizer, renderer, prepared)
@@ -209,6 +210,23 @@ def prepare(bench: Bench) -> tuple[Prepared, Any, Renderer]:
     return prepared, tokenizer, renderer
 
 
+def try_grader(bench: Bench, prepared: Prepared) -> None:
+    """Before anything is paid for: right answers must score, other questions' answers and cheap ones must not."""
+    examples = [*(e for tests in prepared.tests.values() for e in tests), *prepared.validation_examples]
+    if not bench.config.evaluate.self_test or not examples:
+        return
+    with bench.stage("self-test"):
+        from tunesmith.evaluate.trust import try_grader as tried
+
+        trust = tried(bench.task, examples, bench.config)
+        bench.tracker.summary(trust=trust.figures())
+    for finding in trust.findings:
+        if finding.level != "error":
+            bench.announce("self-test", f"{finding.level}: {finding.place}: {finding.message}")
+    _require(trust.findings, "the grader cannot be trusted")
+    bench.announce("self-test", trust.sentence())
+
+
 def train(bench: Bench, model: Any, tokenizer: Any, prepared: Prepared, *, resume: bool = False) -> Any:
     """Fine-tune; returns the tuned model, which also lies in `adapter/`."""
     with bench.stage("train"):
@@ -297,6 +315,7 @@ def train_only(
     with open_run(loaded, resume=resume, fresh=fresh, announce=announce) as bench:
         if bench is not None:
             prepared, tokenizer, _ = prepare(bench)
+            try_grader(bench, prepared)
             train(bench, _load_base(bench, tokenizer), tokenizer, prepared, resume=resume)
             from tunesmith.report import write_report
 
@@ -425,13 +444,12 @@ def _set_aside(root: Path) -> None:
     root.rename(other)
 
 
-def _require(findings: tuple[Finding, ...]) -> None:
+def _require(findings: tuple[Finding, ...], what: str = "") -> None:
     errors = [f for f in findings if f.level == "error"]
     if errors:
         first = errors[0]
-        raise CheckFailed(
-            f"{len(errors)} rows have wrong labels; the first: {first.message}", place=first.place, remedy=first.remedy
-        )
+        what = what or f"{len(errors)} rows have wrong labels; the first"
+        raise CheckFailed(f"{what}: {first.message}", place=first.place, remedy=first.remedy)
 
 
 def _write_mask(run: RunDir, prepared: Prepared, tokenizer: Any) -> None:

@@ -193,3 +193,25 @@ class Task(Protocol):
     def close(self) -> None:
         """Release what grading holds: connections, a server. Safe to call twice."""
         ...
+
+
+@runtime_checkable
+class SaysGold(Protocol):
+    """A task whose right answer, as a model would write it, is not simply the example's last assistant turn."""
+
+    def gold_answer(self, example: Example) -> str:
+        """What a model would have to write to score 1 on this example."""
+        ...
+
+
+@runtime_checkable
+class RedTeamed(Protocol):
+    """A task that knows how a grader like its own is fooled; `evaluate.trust.hack_gain` tries these."""
+
+    def cheap_answers(self, example: Example) -> Mapping[str, str]:
+        """Answers that solve nothing, by the name of the policy that gives them; all must score near 0.
+
+        Generic policies (`empty`, `echo`, `constant`, `right_form`, `all_choices`, `near_miss`) are tried anyway; one
+        of the same name here replaces it. Leave a policy out for an example where its answer would be right.
+        """
+        ...

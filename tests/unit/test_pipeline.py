@@ -66,6 +66,7 @@ def test_a_run_leaves_scores_exports_a_report_and_a_summary_that_agree(recipe, t
     assert summary["status"] == "complete"
     assert [stage for stage, _ in said] == [
         "prepare",
+        "self-test",
         "grade base",
         "train",
         "grade tuned",

@@ -32,6 +32,18 @@ class Evaluate(Section):
     """Grade a fixed random sample of at most this many examples per test set."""
     confidence: float = Field(0.95, gt=0.5, lt=1)
     """Level of the intervals (Wilson for shares, exact McNemar for the paired comparison)."""
+    self_test: int = Field(50, ge=0)
+    """Before anything is trained, grade the right answers of this many held-out examples, the right answers of other
+    questions, and cheap answers that solve nothing: a grader that gets these wrong would mislead the whole run. 0
+    leaves it out."""
+    min_gold: float = Field(1.0, ge=0, le=1)
+    """The run stops when right answers score less than this on average. 1 for graders that compare; a judge model, who
+    may find fault with a right answer, needs less."""
+    max_shuffled: float = Field(0.1, ge=0, le=1)
+    """The run stops when right answers of other questions score more than this on average."""
+    max_hack_gain: float = Field(0.02, ge=0, le=1)
+    """Most that a policy may earn without solving anything (an empty answer, one answer for all, all choices at once,
+    the right form, a near miss). More is a warning, and an error where the score is a reward."""
 
 
 class Tracking(Section):

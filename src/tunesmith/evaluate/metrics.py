@@ -1,9 +1,5 @@
-"""Completions to scores to metrics with intervals; the tuned model against its base on the same prompts.
-
-A share comes with Wilson's interval. Two models are compared on the examples both were judged on: McNemar's exact test
-on those where they differ, and Newcombe's interval for the difference. What could not be judged is counted apart and
-is never a zero.
-"""
+"""Scores to figures with intervals, and the file that keeps them. What could not be judged is counted apart and is
+never a zero."""
 
 from __future__ import annotations
 
@@ -11,23 +7,17 @@ import json
 import math
 import os
 import random
-import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import NormalDist
 from typing import Any
 
-from tunesmith.config.schema import RunConfig
 from tunesmith.errors import DataError
-from tunesmith.types import Completion, Example, Message, Score, Task
+from tunesmith.types import Completion, Example, Message, Score
 
-Progress = Callable[[int], None]
-PromptIds = Callable[[tuple[Message, ...]], list[int]]
-
-
-# --- metrics --------------------------------------------------------------------------------------------------------
+# --- figures --------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,53 +134,6 @@ def summarize(evaluation: Evaluation) -> dict[str, Any]:
     }
 
 
-# --- one model ------------------------------------------------------------------------------------------------------
-
-
-def evaluate(
-    model: Any,
-    tokenizer: Any,
-    prompt_ids: PromptIds,
-    examples: Sequence[Example],
-    task: Task,
-    config: RunConfig,
-    progress: Progress | None = None,
-) -> Evaluation:
-    """Let the model answer every example (or the fixed sample of them) and grade the answers.
-
-    Args:
-        prompt_ids: messages to token ids, the way training rendered them, ending where the answer begins.
-        task: grades; its `constraint` holds the answers where `generate.constrain` says so.
-        config: `generate`, `evaluate`, `seed` and `model.end_token` are read.
-        progress: called with the number of answers finished since the last call.
-
-    Raises:
-        DataError: there is nothing to evaluate.
-    """
-    from tunesmith.generate import end_ids_of, generate
-
-    if not examples:
-        raise DataError("there are no examples to evaluate", remedy="check data.test in the recipe")
-    chosen = sample(examples, config.evaluate.max_samples, config.seed)
-    constrained = config.generate.constrain == "schema"
-    start = time.perf_counter()
-    completions = generate(
-        model,
-        tokenizer,
-        [prompt_ids(example.prompt) for example in chosen],
-        config.generate,
-        end_ids_of(model, tokenizer, config.model.end_token),
-        [task.constraint(example) for example in chosen] if constrained else None,
-        progress,
-        config.seed,
-    )
-    judged = tuple(
-        Judged(example, completion, task.grade(example, completion.text))
-        for example, completion in zip(chosen, completions, strict=True)
-    )
-    return Evaluation(judged, config.evaluate.confidence, time.perf_counter() - start, constrained)
-
-
 def sample(examples: Sequence[Example], most: int | None, seed: int) -> list[Example]:
     """At most that many examples, the same ones whatever their order, kept in the order given."""
     if most is None or len(examples) <= most:
@@ -198,80 +141,6 @@ def sample(examples: Sequence[Example], most: int | None, seed: int) -> list[Exa
     order = sorted(examples, key=lambda example: (random.Random(f"{seed} {example.id}").random(), example.id))
     kept = {id(example) for example in order[:most]}
     return [example for example in examples if id(example) in kept]
-
-
-# --- two models -----------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Paired:
-    """The tuned model against the base on the examples that both were judged on."""
-
-    difference: float | None
-    """Accuracy of the tuned model minus that of the base; None without common examples."""
-    low: float
-    high: float
-    p_value: float
-    """Two-sided: how often models that are equally good would differ at least so unevenly."""
-    gained: int
-    """Examples that only the tuned model answered right."""
-    lost: int
-    """Examples that only the base answered right."""
-    n: int
-
-
-def compare(base: Evaluation, tuned: Evaluation) -> Paired:
-    """Compare two evaluations of the same test set, example by example. An answer is right when it scores 1.
-
-    The p-value is McNemar's exact test: the binomial probability of so uneven a split of the discordant pairs
-    (McNemar, 1947, Psychometrika 12:153-157). The interval is Newcombe's for paired proportions, from the Wilson
-    intervals of both shares and their correlation (Newcombe, 1998, Statistics in Medicine 17:2635-2650, method 10).
-    """
-    before = {one.example.id: one.score.value for one in base.judged}
-    pairs = [
-        (before[one.example.id] == 1, one.score.value == 1)
-        for one in tuned.judged
-        if one.score.value is not None and before.get(one.example.id) is not None
-    ]
-    counts = Counter(pairs)
-    gained, lost = counts[False, True], counts[True, False]
-    if not pairs:
-        return Paired(None, -1.0, 1.0, 1.0, 0, 0, 0)
-    both, neither, n = counts[True, True], counts[False, False], len(pairs)
-    low, high = newcombe(both, gained, lost, neither, tuned.confidence)
-    return Paired((gained - lost) / n, low, high, mcnemar(gained, lost), gained, lost, n)
-
-
-def mcnemar(gained: int, lost: int) -> float:
-    """Two-sided exact p-value of McNemar's test on the two counts of discordant pairs."""
-    n = gained + lost
-    tail = sum(math.comb(n, k) for k in range(min(gained, lost) + 1))
-    return min(1.0, float(2 * tail / 2**n))
-
-
-def newcombe(both: int, gained: int, lost: int, neither: int, confidence: float = 0.95) -> tuple[float, float]:
-    """Interval of the difference (both + gained)/n - (both + lost)/n of paired proportions.
-
-    Method 10 of Newcombe (1998): Wilson's distances of both shares, joined through the phi coefficient of the table,
-    with a continuity correction of n/2 in its numerator where it is positive.
-    """
-    n = both + gained + lost + neither
-    second, first = (both + gained) / n, (both + lost) / n
-    difference = second - first
-    low2, high2 = wilson(second, n, confidence)
-    low1, high1 = wilson(first, n, confidence)
-    product = (both + gained) * (lost + neither) * (both + lost) * (gained + neither)
-    determinant = both * neither - gained * lost
-    corrected = max(determinant - n / 2, 0.0) if determinant > 0 else float(determinant)
-    phi = corrected / math.sqrt(product) if product else 0.0
-
-    def distance(a: float, b: float) -> float:
-        return math.sqrt(max(0.0, a * a - 2 * phi * a * b + b * b))
-
-    return (
-        max(-1.0, difference - distance(second - low2, high1 - first)),
-        min(1.0, difference + distance(high2 - second, first - low1)),
-    )
 
 
 # --- the file of scores ---------------------------------------------------------------------------------------------
