@@ -17,7 +17,9 @@ from tunesmith.model.load import ParameterCount, count_parameters
 from tunesmith.model.lora import with_peft
 from tunesmith.model.memory import read_memory
 from tunesmith.rundir import RunDir
-from tunesmith.train.callbacks import KeepBest, Progress, ProgressBar, StopOnSignal
+from tunesmith.train.callbacks import KeepBest, StopOnSignal
+from tunesmith.train.gauges import reading
+from tunesmith.train.progress import LiveView, Progress
 from tunesmith.train.weights import load_trainable, save_adapter
 
 log = logging.getLogger(__name__)
@@ -118,9 +120,11 @@ def _train(trainer: Any, found: Found | None, run: RunDir) -> None:
         if _is_done(trainer, found.path):
             return
     signals: StopOnSignal = trainer.callback(StopOnSignal)
-    trainer.callback(Progress).trainer = trainer
+    progress: Progress = trainer.callback(Progress)
+    progress.trainer = trainer
     try:
-        trainer.train(resume_from_checkpoint=str(found.path) if found else None)
+        with reading(progress.gauges):
+            trainer.train(resume_from_checkpoint=str(found.path) if found else None)
     except torch.OutOfMemoryError as error:
         raise ModelError(
             f"out of memory: {str(error).splitlines()[0]}",
@@ -130,7 +134,7 @@ def _train(trainer: Any, found: Found | None, run: RunDir) -> None:
         ) from error
     finally:
         signals.release()
-        trainer.callback(ProgressBar).close()
+        trainer.callback(LiveView).close()
     if signals.stopped:
         raise StoppedError(
             f"stopped at step {trainer.state.global_step} of {trainer.state.max_steps}, with a checkpoint",

@@ -27,7 +27,8 @@ from tunesmith.model.load import recompute_activations
 from tunesmith.rundir import RunDir
 from tunesmith.tracking import Tracker
 from tunesmith.train.arguments import training_arguments
-from tunesmith.train.callbacks import KeepBest, Progress, ProgressBar, StopOnSignal
+from tunesmith.train.callbacks import KeepBest, StopOnSignal
+from tunesmith.train.progress import LiveView, Progress
 from tunesmith.train.steps import Step, Steps, only, plan_step
 from tunesmith.train.weights import write_weights
 from tunesmith.types import IGNORE
@@ -79,8 +80,10 @@ def build_sft_trainer(
     require_isolation(model)
     if config.train.gradient_checkpointing:
         recompute_activations(model)
-    progress = Progress(tracker, config.train.eval_steps if len(prepared.validation) else 0)
-    callbacks: list[Any] = [progress, ProgressBar(progress), StopOnSignal()]
+    progress = Progress(
+        tracker, config.train.eval_steps if len(prepared.validation) else 0, config.checkpoints.save_steps
+    )
+    callbacks: list[Any] = [progress, LiveView(progress), StopOnSignal()]
     if patience is not None:
         callbacks.append(KeepBest(run, patience))
     return ForestTrainer(config, model, tokenizer, prepared, run, arguments, callbacks)
@@ -115,6 +118,8 @@ class ForestTrainer(Trainer):  # type: ignore[misc]  # transformers has no types
         self.loss = _load_loss(config.train.loss)
         self.computed = 0
         """Tokens that the model has computed in this call of `fit`, each shared prefix counted once."""
+        self.waited = 0.0
+        """Seconds that steps have waited for their rows."""
         self._keeps_logits = "logits_to_keep" in inspect.signature(_without_adapter(model).forward).parameters
         self._planting = {
             "max_tokens": config.train.max_tokens,
@@ -147,6 +152,14 @@ class ForestTrainer(Trainer):  # type: ignore[misc]  # transformers has no types
         return next((one for one in self.callback_handler.callbacks if isinstance(one, kind)), None)
 
     # --- one optimizer step ---------------------------------------------------------------------------------------
+
+    def get_batch_samples(self, *args: Any, **kwargs: Any) -> Any:
+        """The next step's rows; how long they took is what the run waited for data."""
+        start = time.perf_counter()
+        try:
+            return super().get_batch_samples(*args, **kwargs)
+        finally:
+            self.waited += time.perf_counter() - start
 
     def training_step(self, model: Any, inputs: Step, num_items_in_batch: Any = None) -> Tensor:
         """Forward and backward over all rows of a step; returns its loss per label token."""
