@@ -4,6 +4,8 @@
     python scripts/train_demo_base.py train --out src/tunesmith/demo_base --work /somewhere --minutes 75
     python scripts/train_demo_base.py finish --out src/tunesmith/demo_base --work /somewhere   (from a checkpoint)
 
+    python scripts/train_demo_base.py train --start src/tunesmith/demo_base ...   (from an earlier model's weights)
+
 Training resumes from the last checkpoint in the work folder. The learning rate is a function of the time trained, so
 `--minutes` is what it takes, at whatever speed.
 """
@@ -45,6 +47,8 @@ WARMUP, DECAY = 0.015, 0.45
 """Shares of the time spent warming up and decaying to zero."""
 FIELDS = ("ids", "labels", "sorts", "position", "end")
 SHARD_ROWS = 1000
+CONTINUED = 500
+"""First shard of a training that goes on from an earlier model."""
 HELD_OUT_SEED = 10_000_019
 
 
@@ -77,7 +81,8 @@ def fill_shards(tokenizer_folder: Path, shards: Path, first: int, parent: int, a
         if (shards / f"rows-{index:05d}.npz").exists():
             index += 1
             continue
-        if len(list(shards.glob("rows-*.npz"))) >= ahead:
+        oldest = min((int(path.stem.removeprefix("rows-")) for path in shards.glob("rows-*.npz")), default=index)
+        if index - oldest >= ahead:
             time.sleep(2)
             continue
         stacks: dict[int, list[np.ndarray[Any, Any]]] = {length: [] for length in BATCH}
@@ -234,12 +239,17 @@ def fresh_network(seed: int = 0) -> Network:
     return network
 
 
-def train(out: Path, work: Path, minutes: float) -> None:
+def train(out: Path, work: Path, minutes: float, start: Path | None = None) -> None:
     work.mkdir(parents=True, exist_ok=True)
     tokenizer = load_tokenizer(out)
     network = fresh_network()
+    if start is not None:
+        shipped.read(start, network)
     optimizer = Optimizer(network, MUON, ADAM)
-    meta = restore(work, optimizer) or {"steps": 0, "tokens": 0, "seconds": 0.0, "shard": 0, "log": []}
+    # A continued model must not read again what it began with, so its rows begin elsewhere.
+    meta = restore(work, optimizer) or {
+        "steps": 0, "tokens": 0, "seconds": 0.0, "shard": 0 if start is None else CONTINUED, "log": []
+    }  # fmt: skip
     shards = work / "shards"
     shards.mkdir(exist_ok=True)
     batches = Batches(out, shards, meta["shard"])
@@ -400,12 +410,13 @@ def main() -> None:
     parser.add_argument("verb", choices=["tokenizer", "train", "finish"])
     parser.add_argument("--out", type=Path, required=True, help="the folder that ships")
     parser.add_argument("--work", type=Path, default=Path("build/demo_base"), help="checkpoints and rows")
+    parser.add_argument("--start", type=Path, help="a shipped folder whose weights to begin with; none: at random")
     parser.add_argument("--minutes", type=float, default=75.0, help="how long to train, in all")
     given = parser.parse_args()
     if given.verb == "tokenizer":
         make_tokenizer(given.out)
     elif given.verb == "train":
-        train(given.out, given.work, given.minutes)
+        train(given.out, given.work, given.minutes, given.start)
     else:
         finish(given.out, given.work)
 

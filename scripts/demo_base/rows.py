@@ -18,6 +18,7 @@ from demo_base.noise import disturb
 from demo_base.schemas import Database, database
 from demo_base.texts import Turns, conversation
 from tunesmith.tasks.sql.compose import Composer
+from tunesmith.tasks.sql.mentions import Mentions, mention_text, text_values, with_mentions
 from tunesmith.tasks.sql.schema import render_schema
 
 SYSTEM = "Write one PostgreSQL query.\n\n"
@@ -25,6 +26,8 @@ SHORT, LONG = 512, 1024
 NONE, TEXT, ANSWER = 0, 1, 2
 """What a label is: not there, part of a prompt, part of an answer."""
 PAD = 3
+MENTIONS = 0.85
+"""Share of the databases whose questions are followed by the values they mention (`task.mentioned_values`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,13 +42,17 @@ class Pair:
 def pairs(db: Database, rng: random.Random, count: int) -> list[Pair]:
     """Up to `count` different pairs about the database."""
     composer = Composer(db.schema, db.values)
+    mentions = Mentions(text_values(db.schema, db.values)) if rng.random() < MENTIONS else None
     found: dict[str, Pair] = {}
     for _ in range(count + count // 2):
         draft = composer.draw(rng, noise=0.25)
         if draft is None:
             break
         if draft.sql not in found:
-            found[draft.sql] = Pair(disturb(draft.question, draft.sql, rng), draft.sql, draft.kind)
+            question = disturb(draft.question, draft.sql, rng)
+            if mentions is not None:
+                question = with_mentions(question, mention_text(mentions.find(question, 6)))
+            found[draft.sql] = Pair(question, draft.sql, draft.kind)
         if len(found) == count:
             break
     return list(found.values())

@@ -36,6 +36,30 @@ def hugging_face_state(network: Network, weights: dict[str, Tensor] | None = Non
     return {name: weight.contiguous().clone() for name, weight in out.items()}
 
 
+@torch.no_grad()
+def read(folder: Path, network: Network) -> None:
+    """The reverse of `hugging_face_state`: put the weights of a shipped folder into the network."""
+    from safetensors.torch import load_file
+
+    found = load_file(folder / "model.safetensors")
+    own = dict(network.named_parameters())
+    own["embed.weight"].copy_(found["model.embed_tokens.weight"])
+    own["norm.weight"].copy_(found["model.norm.weight"])
+    for i in range(network.shape.num_hidden_layers):
+        mine, theirs = f"layers.{i}.", f"model.layers.{i}."
+        joined = {
+            "before": ("input_layernorm",),
+            "after": ("post_attention_layernorm",),
+            "qkv": ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
+            "out": ("self_attn.o_proj",),
+            "gate_up": ("mlp.gate_proj", "mlp.up_proj"),
+            "down": ("mlp.down_proj",),
+        }
+        for name, parts in joined.items():
+            weights = [found[f"{theirs}{part}.weight"] for part in parts]
+            own[f"{mine}{name}.weight"].copy_(torch.cat(weights))
+
+
 def mistral_config(shape: Shape) -> dict[str, object]:
     """config.json."""
     return {

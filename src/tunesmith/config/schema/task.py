@@ -27,6 +27,9 @@ class SqlBuild(Section):
     """At most this many examples in each of the two test sets."""
     empty_results: float = Field(0.05, ge=0, le=1)
     """At most this share of the examples may have a query that returns no row."""
+    glossary: dict[str, list[Annotated[str, Field(pattern=r"^[^\[\]|{}]+$")]]] = Field(default_factory=dict)
+    """What else people call the rows of a table or a column, in the singular, for more ways to ask:
+    `{pets: [patient, animal], vets.salary: [pay]}`."""
     noise: float = Field(0.3, ge=0, le=1)
     """Share of the questions that get a colleague's carelessness: lower case, no question mark, an opener."""
 
@@ -48,6 +51,9 @@ class SqlTask(Section):
     sample_values: int = Field(0, ge=0, le=20)
     """Show up to this many distinct values of low-cardinality text columns in the prompt. 0 shows none: row data never
     leaves the database unless you ask."""
+    mentioned_values: int = Field(0, ge=0, le=20)
+    """Name up to this many values of the database that the question mentions, with their columns, after the question:
+    `dogs from Cork` is followed by `pets.species = 'dog', owners.city = 'Cork'`. 0 looks nothing up."""
     timeout_seconds: float = Field(5.0, gt=0)
     """Time one query may take on the server before it is cancelled."""
     max_rows: int = Field(10_000, ge=1)

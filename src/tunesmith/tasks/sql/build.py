@@ -2,28 +2,30 @@
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import json
 import logging
 import random
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from tunesmith.config.schema import SqlBuild, SqlTask
-from tunesmith.errors import DataError
+from tunesmith.errors import ConfigError, DataError
 from tunesmith.tasks.sql.compose import Composer, Draft, Query, phrasings
-from tunesmith.tasks.sql.introspect import column_values, read_schema
+from tunesmith.tasks.sql.introspect import column_values, read_mentions, read_schema
+from tunesmith.tasks.sql.mentions import Mentions, mention_text
 from tunesmith.tasks.sql.postgres import Server
 from tunesmith.tasks.sql.prune import schema_text
 from tunesmith.tasks.sql.schema import Schema
 
 log = logging.getLogger(__name__)
 
-VERSION = 1
+VERSION = 2
 """Raise it when the same database and settings would give other questions."""
 
 SETS = ("train", "test_built", "test_unseen")
@@ -55,9 +57,9 @@ def build_dataset(
 ) -> Built:
     """Build `train.jsonl`, `test_built.jsonl` and `test_unseen.jsonl` under `out`.
 
-    A record is `{id, question, sql, database, schema, skeleton, kind}`. The same databases, settings and seed give the
-    same bytes. No exact query of a test set is in training, and no pair of query skeleton and question (values masked)
-    stands on both sides.
+    A record is `{id, question, sql, database, schema, mentioned, skeleton, kind}`. The same databases, settings and
+    seed give the same bytes. No exact query of a test set is in training, and no pair of query skeleton and question
+    (values masked) stands on both sides.
 
     Args:
         server: where the databases are; every query runs there, as the grader would run it.
@@ -67,13 +69,16 @@ def build_dataset(
         progress: called with (records made, records wanted).
 
     Raises:
+        ConfigError: the glossary names a table or column that no database has.
         DataError: a database has no rows to ask about, or too little variety for a tenth of the wanted examples.
     """
     wanted = task.build or SqlBuild()
     tally = _Tally()
     records: dict[str, list[dict[str, Any]]] = {name: [] for name in SETS}
-    for number, database in enumerate(task.databases):
-        schema = read_schema(server, database, sample_values=task.sample_values)
+    schemas = [read_schema(server, database, sample_values=task.sample_values) for database in task.databases]
+    _require_known(wanted.glossary, schemas)
+    for number, schema in enumerate(schemas):
+        database, schema = schema.database, with_glossary(schema, wanted.glossary)
         made: dict[str, list[dict[str, Any]]] = {name: [] for name in SETS}
         total = len(task.databases) * wanted.examples
         for record in _examples(server, task, wanted, schema, random.Random(f"{seed}/{database}"), tally):
@@ -125,12 +130,39 @@ def _key(task: SqlTask, seed: int) -> str:
     return _digest(VERSION, task.model_dump_json(), seed, *files)[:16]
 
 
+def with_glossary(schema: Schema, glossary: Mapping[str, Sequence[str]]) -> Schema:
+    """The schema with other words for its tables and columns."""
+    tables = [
+        replace(
+            table,
+            also=tuple(glossary.get(table.name, ())),
+            columns=tuple(replace(c, also=tuple(glossary.get(f"{table.name}.{c.name}", ()))) for c in table.columns),
+        )
+        for table in schema.tables
+    ]
+    return replace(schema, tables=tuple(tables))
+
+
+def _require_known(glossary: Mapping[str, Sequence[str]], schemas: Sequence[Schema]) -> None:
+    tables = [table for schema in schemas for table in schema.tables]
+    known = {table.name for table in tables} | {f"{table.name}.{c.name}" for table in tables for c in table.columns}
+    for name in glossary:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            raise ConfigError(
+                f"no database of the task has a {'column' if '.' in name else 'table'} {name!r}",
+                place=f"task.build.glossary.{name}",
+                remedy=f"did you mean {near[0]}?" if near else "name a table, or a column as table.column",
+            )
+
+
 def _examples(
     server: Server, task: SqlTask, wanted: SqlBuild, schema: Schema, rng: random.Random, tally: _Tally
 ) -> Iterator[dict[str, Any]]:
     """Draw, execute, phrase: up to `wanted.examples` records of one database."""
     database = schema.database
     composer = Composer(schema, lambda table, column: column_values(server, database, table, column, limit=200))
+    mentions = read_mentions(server, schema) if task.mentioned_values else None
     queries: set[str] = set()
     per_skeleton: Counter[str] = Counter()
     made = empty = 0
@@ -160,17 +192,19 @@ def _examples(
             made += 1
             per_skeleton[skeleton] += 1
             tally.kinds[draft.kind] += 1
-            yield _record(task, schema, draft)
+            yield _record(task, schema, mentions, draft)
 
 
-def _record(task: SqlTask, schema: Schema, draft: Draft) -> dict[str, Any]:
+def _record(task: SqlTask, schema: Schema, mentions: Mentions | None, draft: Draft) -> dict[str, Any]:
     text = schema_text(schema, draft.question, task.schema_style, task.schema_tokens)
+    mentioned = mention_text(mentions.find(draft.question, task.mentioned_values)) if mentions else ""
     return {
         "id": _digest(schema.database, draft.question, draft.sql)[:16],
         "question": draft.question,
         "sql": draft.sql,
         "database": schema.database,
         "schema": text,
+        "mentioned": mentioned,
         "skeleton": draft.skeleton,
         "kind": draft.kind,
     }

@@ -9,6 +9,7 @@ from typing import Any
 import psycopg
 from psycopg import sql as psql
 
+from tunesmith.tasks.sql.mentions import MOST_VALUES, Mentions, text_values
 from tunesmith.tasks.sql.postgres import Server
 from tunesmith.tasks.sql.schema import Column, Schema, Table
 
@@ -110,6 +111,15 @@ def column_values(server: Server, database: str, table: str, column: str, limit:
         "WHERE {column} IS NOT NULL LIMIT {read}) part) found ORDER BY md5(value::text), value::text LIMIT {limit}"
     ).format(column=psql.Identifier(column), table=name, read=psql.Literal(_ROWS_READ), limit=psql.Literal(limit))
     return [value for (value,) in _rows(server, database, query, f"{table}.{column}")]
+
+
+def read_mentions(server: Server, schema: Schema) -> Mentions:
+    """Every text of the database that a question may mention, by its words."""
+
+    def values(table: str, column: str) -> list[Any]:
+        return column_values(server, schema.database, table, column, limit=MOST_VALUES)
+
+    return Mentions(text_values(schema, values))
 
 
 def _with_values(server: Server, database: str, table: Table, column: Column, most: int) -> Column:

@@ -22,6 +22,8 @@ class Column:
     comment: str = ""
     values: tuple[str, ...] = ()
     """A few distinct values that may be shown in the prompt; empty when sampling is off or not useful."""
+    also: tuple[str, ...] = ()
+    """What else people call it, from the glossary of a build. Never in a prompt."""
 
     @property
     def kind(self) -> Literal["number", "text", "date", "time", "boolean", "other"]:
@@ -52,6 +54,8 @@ class Table:
     comment: str = ""
     rows: int = 0
     """Number of rows when the schema was read; an estimate is good enough."""
+    also: tuple[str, ...] = ()
+    """What else people call its rows, in the singular, from the glossary of a build. Never in a prompt."""
 
     @property
     def qualified(self) -> str:

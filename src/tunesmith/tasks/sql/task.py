@@ -14,7 +14,8 @@ from tunesmith.config import schema
 from tunesmith.errors import DataError
 from tunesmith.tasks.sql.answer import extract_sql
 from tunesmith.tasks.sql.compare import Verdict, equal
-from tunesmith.tasks.sql.introspect import read_schema
+from tunesmith.tasks.sql.introspect import read_mentions, read_schema
+from tunesmith.tasks.sql.mentions import Mentions, mention_text, with_mentions
 from tunesmith.tasks.sql.postgres import Result, Server, open_server
 from tunesmith.tasks.sql.prune import schema_text
 from tunesmith.tasks.sql.schema import Schema
@@ -47,6 +48,7 @@ class SqlTask:
         self._started: Server | None = None
         self._environ = os.environ if environ is None else environ
         self._schemas: dict[str, Schema] = {}
+        self._mentions: dict[str, Mentions] = {}
 
     def server(self) -> Server:
         """The server that queries run on, started on the first call."""
@@ -60,7 +62,8 @@ class SqlTask:
         """One example of a record `{question, sql}` and, where they are known, `{database, schema, skeleton, kind}`.
 
         `database` may be left out where the settings name only one, `schema` where the server can be asked. `evidence`
-        is shown after the question, `alternatives` are further right queries. The group is the database with question
+        is shown after the question, and so is `mentioned`, which is looked up where it is left out and the settings ask
+        for it; `alternatives` are further right queries. The group is the database with question
         and query, values masked: the same question in other values never stands on two sides of a split.
 
         Raises:
@@ -75,6 +78,9 @@ class SqlTask:
             raise DataError("the field `schema` is not text", place=record.place, remedy="give CREATE TABLE statements")
         if evidence := record.fields.get("evidence"):
             question = f"{question}\n{evidence}"
+        mentioned = record.fields.get("mentioned")
+        if mentioned is None and self._config.mentioned_values:
+            mentioned = mention_text(self._mentions_of(database).find(question, self._config.mentioned_values))
         meta: dict[str, Any] = {"database": database, "question": question}
         for key in ("skeleton", "kind", "alternatives"):
             if record.fields.get(key):
@@ -83,7 +89,7 @@ class SqlTask:
             id=record.id,
             messages=(
                 Message("system", f"{SYSTEM}\n\n{shown.strip()}"),
-                Message("user", question),
+                Message("user", with_mentions(question, str(mentioned or ""))),
                 Message("assistant", sql, train=True),
             ),
             target=sql,
@@ -121,7 +127,7 @@ class SqlTask:
         from tunesmith.tasks.sql.constrain import SchemaConstraint
 
         shown = example.messages[0].content.removeprefix(SYSTEM).strip()
-        constraint: Constraint = SchemaConstraint(shown, str(example.meta["question"]))
+        constraint: Constraint = SchemaConstraint(shown, example.messages[1].content)
         return constraint
 
     def close(self) -> None:
@@ -179,6 +185,11 @@ class SqlTask:
         if database not in self._schemas:
             self._schemas[database] = read_schema(self.server(), database, self._config.sample_values)
         return self._schemas[database]
+
+    def _mentions_of(self, database: str) -> Mentions:
+        if database not in self._mentions:
+            self._mentions[database] = read_mentions(self.server(), self._schema(database))
+        return self._mentions[database]
 
 
 def shown_rows(result: Result) -> list[list[Any]]:

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from tunesmith.config.schema import SqlBuild, SqlTask
-from tunesmith.errors import DataError
+from tunesmith.errors import ConfigError, DataError
 from tunesmith.tasks.sql.build import build_dataset, masked_question, read_built
 from tunesmith.tasks.sql.postgres import open_server
 
@@ -109,3 +109,18 @@ def test_a_masked_question_keeps_its_wording_and_loses_its_values():
     sql = "SELECT name FROM customers WHERE city = 'New York' AND total > 1200.5"
     assert masked_question("Customers in new york above 1200.5?", sql) == "customers in ? above"
     assert masked_question("Top 5 of Pat O'Neil", "SELECT 1 WHERE n = 'Pat O''Neil' LIMIT 5") == "top ? of"
+
+
+def test_a_glossary_and_what_is_mentioned_reach_the_questions(settings, server, tmp_path):
+    wanted = settings.build.model_copy(update={"glossary": {"customers": ["patron"]}, "examples": 200})
+    own = settings.model_copy(update={"build": wanted, "mentioned_values": 4})
+    made = [row for name in ("train", "test_built") for row in rows(build_dataset(server, own, tmp_path, 4), name)]
+    assert sum("patron" in row["question"] for row in made) > 5
+    assert not any("patron" in row["sql"] or "patron" in row["schema"] for row in made)
+    assert any(row["mentioned"] and row["mentioned"].split(" = ")[1] in row["sql"] for row in made)
+
+
+def test_a_glossary_that_names_no_table_is_refused_with_the_nearest(settings, server, tmp_path):
+    wanted = settings.build.model_copy(update={"glossary": {"custommers": ["patron"]}})
+    with pytest.raises(ConfigError, match="did you mean customers"):
+        build_dataset(server, settings.model_copy(update={"build": wanted}), tmp_path, 4)

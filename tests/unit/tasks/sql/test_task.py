@@ -185,3 +185,19 @@ def test_a_task_that_was_given_a_server_leaves_it_running(shop_settings: Setting
     task.close()
     task.close()
     assert server.run("shop", "SELECT 1").rows == ((1,),)
+
+
+def test_what_a_question_mentions_is_looked_up_and_follows_it(shop_settings: Settings, server: Server) -> None:
+    task = SqlTask(shop_settings.model_copy(update={"mentioned_values": 4}), server)
+    (made,) = task.examples(record(question="Which paid orders are from Paris?", schema="customers(id, name)"))
+    assert made.messages[1].content == (
+        "Which paid orders are from Paris?\n"
+        "big_orders.status = 'paid', orders.status = 'paid', customers.city = 'Paris'"
+    )
+    assert made.meta["question"] == "Which paid orders are from Paris?"
+
+
+def test_what_a_record_says_is_mentioned_needs_no_server() -> None:
+    task = SqlTask(Settings(mentioned_values=4), environ={})
+    given = record(database="any", schema="t(id)", mentioned="t.name = 'x'")
+    assert next(task.examples(given)).messages[1].content == "Who?\nt.name = 'x'"

@@ -192,11 +192,11 @@ class Subject:
     @cached_property
     def many(self) -> str:
         """Grammar for the rows: mostly the table's own noun, sometimes a synonym."""
-        return _choices(self.plural)
+        return _choices(self.plural, tuple(map(plural, self.table.also)))
 
     @cached_property
     def one(self) -> str:
-        return _choices(self.singular)
+        return _choices(self.singular, self.table.also)
 
 
 class Book:
@@ -235,13 +235,13 @@ def words_of(column: Column) -> str:
     if column.kind in ("date", "time"):
         bare = " ".join(w for w in words.split() if w not in {"at", "on", "timestamp"})
         if bare and bare != words:
-            return f"[{bare} date|{DATE_NOUNS.get(bare, bare)} date|{words}]"
-    return _choices(words)
+            return f"[{'|'.join([f'{bare} date', f'{DATE_NOUNS.get(bare, bare)} date', words, *column.also])}]"
+    return _choices(words, column.also)
 
 
 def many_of(column: Column) -> str:
     """Grammar for the column's values: `cities`, `different types`."""
-    return _choices(plural(human(column.name)))
+    return _choices(plural(human(column.name)), tuple(map(plural, column.also)))
 
 
 def is_money(column: Column) -> bool:
@@ -281,7 +281,10 @@ def is_place(column: Column) -> bool:
     return human(column.name).split()[-1] in PLACE_WORDS
 
 
-def _choices(phrase: str) -> str:
+def _choices(phrase: str, glossary: tuple[str, ...] = ()) -> str:
+    """The phrase or, less often, another word for it: those of a glossary are used as often as the phrase itself."""
+    if glossary:
+        return f"[{'|'.join([*[phrase] * len(glossary), *glossary])}]"
     last = singular(phrase.split()[-1]) if phrase else ""
     others = (
         {maybe_synonym(phrase, random.Random(i), 1.0) for i in range(4)}
