@@ -147,7 +147,8 @@ def _train_on_chinook(dump: Path | None, figure: Any) -> None:
     recipe = Path(__file__).resolve().parents[1] / "recipes" / "sql" / "demo.yaml"
     with tempfile.TemporaryDirectory() as out:
         loaded = load_config(recipe, ["name=chinook", f"output_dir={out}", "exports=[]"])
-        task = loaded.config.task.model_copy(update={"databases": {"chinook": dump}})
+        build = loaded.config.task.build.model_copy(update={"glossary": {}})
+        task = loaded.config.task.model_copy(update={"databases": {"chinook": dump}, "build": build})
         data = loaded.config.data.model_copy(update={"test": {}})
         config = loaded.config.model_copy(update={"task": task, "data": data})
         scores = pipeline.run(replace(loaded, config=config))["scores"]

@@ -12,6 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from tunesmith.config.schema import SqlTask
+from tunesmith.tasks.sql.postgres import open_server
+
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```(\w+)\n(.*?)```", README, re.S)
@@ -85,6 +88,19 @@ def test_the_demo_runs_whole_when_made_small(tmp_path):
     assert (tmp_path / "runs" / "sql-demo" / "report.html").stat().st_size > 50_000
 
 
+def test_a_database_of_ones_own_is_built_from_and_tuned_on_as_the_readme_says(tmp_path):
+    """The two commands of the README, with a server on this machine in the part of the reader's."""
+    command = next(c for c in COMMANDS if "own-database.yaml" in c)
+    company = ROOT / "recipes" / "sql" / "company" / "company.sql"
+    with open_server(SqlTask(databases={"company": company}), {}) as server:
+        server.run("company", "SELECT 1")
+        url = server._home._server.url("tunesmith_gold", "company")
+        run(command, tmp_path, TUNESMITH_POSTGRES_URL=url, TUNESMITH_DATABASE="company")
+    summary = json.loads((tmp_path / "runs" / "own-database" / "run.json").read_text())
+    assert summary["status"] == "complete"
+    assert summary["scores"]["tuned"].keys() == {"built", "unseen"}
+
+
 @pytest.mark.parametrize("code", [block for kind, block in BLOCKS if kind == "python"])
 def test_the_readmes_python_runs(code):
     done = subprocess.run(
@@ -94,12 +110,12 @@ def test_the_readmes_python_runs(code):
     assert done.stdout.strip()
 
 
-def run(command: str, folder: Path) -> subprocess.CompletedProcess[str]:
+def run(command: str, folder: Path, **environ: str) -> subprocess.CompletedProcess[str]:
     words = [str(ROOT / word) if word.startswith("recipes/") else word for word in shlex.split(command)]
     clean = {key: value for key, value in os.environ.items() if not key.startswith("TUNESMITH")}
     done = subprocess.run(
         [sys.executable, "-c", "from tunesmith.cli import main; main()", *words[1:]],
-        cwd=folder, env={**clean, **SMALL}, capture_output=True, text=True, timeout=600, check=False,
+        cwd=folder, env={**clean, **SMALL, **environ}, capture_output=True, text=True, timeout=600, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Traceback" not in done.stderr
