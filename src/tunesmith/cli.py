@@ -46,6 +46,8 @@ Name = Annotated[str | None, typer.Option("--experiment-name", help="Name of the
 MaxSteps = Annotated[int | None, typer.Option(help="Optimizer steps.")]
 LearningRate = Annotated[float | None, typer.Option(help="Peak learning rate.")]
 OutputDir = Annotated[Path | None, typer.Option(help="Folder that holds runs.")]
+MaxHours = Annotated[float | None, typer.Option(help="Stop with a checkpoint after so many hours of this run.")]
+MaxCost = Annotated[float | None, typer.Option(help="The same by cost; needs limits.price_per_hour.")]
 QuickTest = Annotated[bool, typer.Option("--quick-test", help="20 steps on a few examples, to see every stage work.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Log every step and what the libraries say.")]
 NoSave = Annotated[bool, typer.Option("--no-save", help="Write no exports.")]
@@ -118,6 +120,8 @@ def run(
     max_steps: MaxSteps = None,
     learning_rate: LearningRate = None,
     output_dir: OutputDir = None,
+    max_hours: MaxHours = None,
+    max_cost: MaxCost = None,
     quick_test: QuickTest = False,
     debug: Debug = False,
     no_save: NoSave = False,
@@ -128,8 +132,9 @@ def run(
 ) -> None:
     """Everything, in order: data, training, grading, exports, report. Given again, it continues."""
     loaded = _load(
-        recipe, overrides, sets, experiment_name, max_steps, learning_rate, output_dir, quick_test, debug, no_save
-    )
+        recipe, overrides, sets, experiment_name, max_steps, learning_rate, output_dir, quick_test, debug, no_save,
+        max_hours, max_cost,
+    )  # fmt: skip
     if show_config:
         _show(loaded, as_json)
         return
@@ -149,6 +154,8 @@ def train(
     max_steps: MaxSteps = None,
     learning_rate: LearningRate = None,
     output_dir: OutputDir = None,
+    max_hours: MaxHours = None,
+    max_cost: MaxCost = None,
     quick_test: QuickTest = False,
     debug: Debug = False,
     resume: Resume = False,
@@ -158,8 +165,9 @@ def train(
 ) -> None:
     """Data and training only; `evaluate`, `export` and `report` take the run from there."""
     loaded = _load(
-        recipe, overrides, sets, experiment_name, max_steps, learning_rate, output_dir, quick_test, debug, False
-    )
+        recipe, overrides, sets, experiment_name, max_steps, learning_rate, output_dir, quick_test, debug, False,
+        max_hours, max_cost,
+    )  # fmt: skip
     if show_config:
         _show(loaded, as_json)
         return
@@ -184,32 +192,12 @@ def prepare(
 
 
 @app.command()
-def evaluate(
-    run: RunFolder,
-    against: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="Whom to compare with: checkpoint-40, checkpoints, the folder of another run, model:NAME, or "
-            "https://host/v1#model; may be repeated."
-        ),
-    ] = None,
-    key: Annotated[str | None, typer.Option(help="Variable with an endpoint's key, as env:NAME.")] = None,
-    suite: Annotated[
-        Path | None, typer.Option(help="Failures kept earlier, asked as one more test set (and added to).")
-    ] = None,
-    keep_failures: Annotated[
-        bool, typer.Option("--keep-failures", help="Keep what the tuned model fails as a regression suite.")
-    ] = False,
-    debug: Debug = False,
-    as_json: AsJson = False,
-) -> None:
-    """Grade the base and the tuned model of a run, and whoever else is named, and write its report again."""
-    from tunesmith import contest
+def evaluate(run: RunFolder, debug: Debug = False, as_json: AsJson = False) -> None:
+    """Grade the base and the tuned model of a run on its test sets, and write its report again."""
+    from tunesmith import pipeline
 
     with _announcing(debug, as_json) as announce:
-        summary = contest.evaluate_run(
-            run, against=against or (), key=key, suite=suite, keep=keep_failures, announce=announce
-        )
+        summary = pipeline.evaluate_run(run, announce=announce)
     _print_summary(summary, run, as_json)
 
 
@@ -238,10 +226,17 @@ def report(run: RunFolder) -> None:
 
 
 @app.command()
-def resume(run: RunFolder, debug: Debug = False, as_json: AsJson = False) -> None:
+def resume(
+    run: RunFolder,
+    max_hours: MaxHours = None,
+    max_cost: MaxCost = None,
+    debug: Debug = False,
+    as_json: AsJson = False,
+) -> None:
     """Continue a run from its own folder, wherever it stopped."""
     from tunesmith import pipeline
     from tunesmith.config.load import load_config
+    from tunesmith.config.shortcuts import shortcuts
     from tunesmith.rundir import RunDir
 
     saved = RunDir(run).config
@@ -252,7 +247,8 @@ def resume(run: RunFolder, debug: Debug = False, as_json: AsJson = False) -> Non
             remedy="give the folder of a run, for example runs/sql-demo",
         )
     with _announcing(debug, as_json) as announce:
-        summary = pipeline.run(load_config(saved, environ={}), resume=True, announce=announce)
+        loaded = load_config(saved, shortcuts(max_hours=max_hours, max_cost=max_cost), environ={})
+        summary = pipeline.run(loaded, resume=True, announce=announce)
     _print_summary(summary, run, as_json)
 
 
@@ -387,13 +383,15 @@ def _load(
     quick_test: bool = False,
     debug: bool = False,
     no_save: bool = False,
+    max_hours: float | None = None,
+    max_cost: float | None = None,
 ) -> Any:
     from tunesmith.config.load import load_config
     from tunesmith.config.shortcuts import shortcuts
 
     short = shortcuts(
         experiment_name=experiment_name, max_steps=max_steps, learning_rate=learning_rate, output_dir=output_dir,
-        quick_test=quick_test, debug=debug, no_save=no_save,
+        max_hours=max_hours, max_cost=max_cost, quick_test=quick_test, debug=debug, no_save=no_save,
     )  # fmt: skip
     loaded = load_config(recipe, [*short, *(overrides or []), *(sets or [])])
     for note in loaded.notes:

@@ -12,16 +12,20 @@ import logging
 import resource
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tunesmith.checkpoints.commit import write_whole
+from tunesmith.checkpoints.lock import RunLock
+from tunesmith.config.identity import deciding, differences
 from tunesmith.config.load import Loaded, load_config
 from tunesmith.config.schema import RunConfig, Source, SqlTask
 from tunesmith.config.show import dump_config
-from tunesmith.errors import CheckFailed, ConfigError, DataError
+from tunesmith.errors import CheckFailed, ConfigError, DataError, StoppedError
 from tunesmith.rundir import RunDir
+from tunesmith.stop import Stop
 from tunesmith.tasks import get_task
 from tunesmith.tracking import Tracker, environment
 from tunesmith.types import Finding, Task
@@ -49,6 +53,8 @@ class Bench:
     run: RunDir
     tracker: Tracker
     task: Task
+    lock: RunLock
+    stop: Stop
     announce: Announce = _silent
     seconds: dict[str, float] = field(default_factory=dict)
     before: float = 0.0
@@ -90,7 +96,7 @@ def run(
             return read_summary(run_dir(loaded.config))
         prepared, tokenizer, renderer = prepare(bench)
         try_grader(bench, prepared)
-        model = load_base(bench, tokenizer)
+        model = _load_base(bench, tokenizer)
         if bench.config.evaluate.base and prepared.tests:
             grade(bench, "base", model, tokenizer, renderer, prepared)
         model = train(bench, model, tokenizer, prepared, resume=resume)
@@ -116,6 +122,14 @@ def open_run(
     Raises:
         ConfigError: the directory holds a run with other settings; or `resume` is asked and there is no such run.
     """
+    with ExitStack() as stack:
+        lock = stack.enter_context(RunLock(run_dir(loaded.config).root))
+        yield from _open_locked(loaded, stack, lock, resume, fresh, announce)
+
+
+def _open_locked(
+    loaded: Loaded, stack: ExitStack, lock: RunLock, resume: bool, fresh: bool, announce: Announce
+) -> Iterator[Bench | None]:
     config = loaded.config
     run = run_dir(config)
     if fresh and run.root.exists():
@@ -130,22 +144,25 @@ def open_run(
             f"there is no run to resume in {run.root}", place="--resume", remedy="start it without --resume"
         )
     run.root.mkdir(parents=True, exist_ok=True)
-    run.config.write_text(dump_config(config), encoding="utf-8")
-    run.origins.write_text(json.dumps(dict(loaded.origins), indent=1), encoding="utf-8")
+    write_whole(run.config, dump_config(config))
+    write_whole(run.origins, json.dumps(dict(loaded.origins), indent=1))
     before = float(read_summary(run).get("seconds", 0.0))
-    with ExitStack() as stack:
-        tracker = stack.enter_context(Tracker(run, config))
-        tracker.summary(name=config.name, status="running", environment=environment())
-        task = get_task(config)
-        stack.callback(task.close)
-        bench = Bench(config, run, tracker, task, announce, before=before)
-        bench.seconds.update(read_summary(run).get("stages", {}))
-        try:
-            yield bench
-        except BaseException as error:
-            tracker.summary(status="stopped" if isinstance(error, KeyboardInterrupt) else "failed", error=str(error))
-            raise
-        finally:
+    tracker = stack.enter_context(Tracker(run, config))
+    tracker.summary(name=config.name, status="running", environment=environment())
+    task = get_task(config)
+    stack.callback(task.close)
+    stop = stack.enter_context(Stop.within(config.limits, before))
+    bench = Bench(config, run, tracker, task, lock, stop, announce, before=before)
+    bench.seconds.update(read_summary(run).get("stages", {}))
+    try:
+        yield bench
+    except BaseException as error:
+        stopped = isinstance(error, KeyboardInterrupt | StoppedError)
+        with suppress(OSError):  # a full disk is told by the error that it made
+            tracker.summary(status="stopped" if stopped else "failed", error=stop.reason or str(error))
+        raise
+    finally:
+        with suppress(OSError):
             tracker.summary(seconds=bench.elapsed, peak_rss_mb=_peak_rss_mb())
 
 
@@ -240,7 +257,7 @@ def train(bench: Bench, model: Any, tokenizer: Any, prepared: Prepared, *, resum
         if config.lora is not None:
             model = add_lora(model, config.lora, config.seed)
         trainer = BUILDERS[config.train.method](config, model, tokenizer, prepared, bench.run, bench.tracker)
-        result = fit(trainer, bench.run, config, resume=resume)
+        result = fit(trainer, bench.run, config, resume=resume, stop=bench.stop, lock=bench.lock)
         bench.tracker.summary(training=result.figures())
     bench.announce("train", result.sentence())
     return trainer.model
@@ -261,26 +278,22 @@ def grade(
                 continue
             done[name] = evaluate(model, tokenizer, renderer.prompt_ids, examples, bench.task, bench.config)
             write_scores(path, done[name])
-        figures_of = {name: summarize(result, bench.config.evaluate.slices) for name, result in done.items()}
-        bench.tracker.summary(scores={which: figures_of})
-    figures = ", ".join(f"{name} {percent(result)}" for name, result in done.items())
+        bench.tracker.summary(scores={which: {name: summarize(result) for name, result in done.items()}})
+    figures = ", ".join(f"{name} {_percent(result)}" for name, result in done.items())
     bench.announce(f"grade {which}", figures)
     return done
 
 
 def compare(bench: Bench, prepared: Prepared) -> None:
-    """The paired comparison of base and tuned on the same prompts, whole and by slice."""
+    """The paired comparison of base and tuned on the same prompts."""
     from tunesmith.evaluate import compare as paired
     from tunesmith.evaluate import read_scores
-    from tunesmith.evaluate.paired import compare_slices
 
-    found, wanted = {}, bench.config.evaluate
+    found, level = {}, bench.config.evaluate.confidence
     for name in prepared.tests:
-        paths = bench.run.scores("base", name), bench.run.scores("tuned", name)
-        if all(path.exists() for path in paths):
-            base, tuned = (read_scores(path, wanted.confidence) for path in paths)
-            figures = asdict(paired(base, tuned, wanted.resamples, bench.config.seed))
-            found[name] = {**figures, "slices": compare_slices(base, tuned, tuned.slice_keys(wanted.slices))}
+        before, after = bench.run.scores("base", name), bench.run.scores("tuned", name)
+        if before.exists() and after.exists():
+            found[name] = asdict(paired(read_scores(before, level), read_scores(after, level)))
     bench.tracker.summary(paired=found)
 
 
@@ -320,7 +333,7 @@ def train_only(
         if bench is not None:
             prepared, tokenizer, _ = prepare(bench)
             try_grader(bench, prepared)
-            train(bench, load_base(bench, tokenizer), tokenizer, prepared, resume=resume)
+            train(bench, _load_base(bench, tokenizer), tokenizer, prepared, resume=resume)
             from tunesmith.report import write_report
 
             bench.tracker.summary(status="trained")
@@ -354,11 +367,31 @@ def look(loaded: Loaded) -> Iterator[tuple[Prepared, Any]]:
         task.close()
 
 
+def evaluate_run(root: Path, *, announce: Announce = _silent) -> Mapping[str, Any]:
+    """Grade base and tuned model of a trained run again, and write its report."""
+    with reopen(root, announce) as bench:
+        for path in (bench.run.root / "scores").glob("*.jsonl"):
+            path.unlink()
+        prepared, tokenizer, renderer = prepare(bench)
+        if not prepared.tests:
+            raise ConfigError(
+                "the recipe has no test set", place="data.test", remedy="add one: data.test: {mine: questions.jsonl}"
+            )
+        model = _load_base(bench, tokenizer)
+        if bench.config.evaluate.base:
+            grade(bench, "base", model, tokenizer, renderer, prepared)
+        model = train(bench, model, tokenizer, prepared)
+        grade(bench, "tuned", model, tokenizer, renderer, prepared)
+        compare(bench, prepared)
+        finish(bench)
+    return read_summary(RunDir(root))
+
+
 def export_run(root: Path, *, announce: Announce = _silent) -> Mapping[str, Any]:
     """Write the exports of a trained run again, verified."""
     with reopen(root, announce) as bench:
         prepared, tokenizer, renderer = prepare(bench)
-        model = train(bench, load_base(bench, tokenizer), tokenizer, prepared)
+        model = train(bench, _load_base(bench, tokenizer), tokenizer, prepared)
         export(bench, model, tokenizer, renderer, prepared)
         finish(bench)
     return read_summary(RunDir(root))
@@ -381,11 +414,13 @@ def reopen(root: Path, announce: Announce = _silent) -> Iterator[Bench]:
     config = load_config(run.config, environ={}).config
     config = config.model_copy(update={"output_dir": root.resolve().parent, "name": root.resolve().name})
     with ExitStack() as stack:
+        lock = stack.enter_context(RunLock(root))
         tracker = stack.enter_context(Tracker(run, config))
         task = get_task(config)
         stack.callback(task.close)
+        stop = stack.enter_context(Stop(notice=config.limits.preemption_url))
         known = read_summary(run)
-        bench = Bench(config, run, tracker, task, announce, before=float(known.get("seconds", 0.0)))
+        bench = Bench(config, run, tracker, task, lock, stop, announce, before=float(known.get("seconds", 0.0)))
         bench.seconds.update(known.get("stages", {}))
         yield bench
 
@@ -398,8 +433,7 @@ def read_summary(run: RunDir) -> dict[str, Any]:
     return dict(json.loads(run.summary.read_text(encoding="utf-8"))) if run.summary.exists() else {}
 
 
-def load_base(bench: Bench, tokenizer: Any) -> Any:
-    """The untuned model."""
+def _load_base(bench: Bench, tokenizer: Any) -> Any:
     with bench.stage("load"):
         from tunesmith.model.load import load_model
 
@@ -411,12 +445,10 @@ def _cache(config: RunConfig) -> Path:
 
 
 def _require_same(run: RunDir, config: RunConfig) -> None:
-    saved = run.config.read_text(encoding="utf-8").splitlines()
-    wanted = dump_config(config).splitlines()
-    if saved != wanted:
-        differing = next((new for old, new in zip(saved, wanted, strict=False) if old != new), "its settings").strip()
+    saved = load_config(run.config, environ={}).config
+    if differing := differences(deciding(saved), deciding(config)):
         raise ConfigError(
-            f"the directory holds a run with other settings; the first that differs is `{differing}`",
+            f"the directory holds a run with other settings: {'; '.join(differing)}",
             place=str(run.root),
             remedy="give this run another name (name=... or --experiment-name), or --fresh to set the old one aside",
         )
@@ -453,8 +485,7 @@ def _probes(prepared: Prepared) -> list[Any]:
     return [example for pool in pools for example in pool[:each]]
 
 
-def percent(result: Evaluation) -> str:
-    """Accuracy for a person."""
+def _percent(result: Evaluation) -> str:
     value = result.accuracy.value
     return "not judged" if value is None else f"{100 * value:.1f} %"
 

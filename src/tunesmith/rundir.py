@@ -56,6 +56,11 @@ class RunDir:
         return self.root / "ledger.jsonl"
 
     @property
+    def batches(self) -> Path:
+        """A digest of the examples of every optimizer step, a JSON object a line."""
+        return self.root / "batches.jsonl"
+
+    @property
     def checkpoints(self) -> Path:
         return self.root / "checkpoints"
 

@@ -94,6 +94,18 @@ class Tracker:
             if board is not None and isinstance(value, int | float) and not isinstance(value, bool):
                 board.add_scalar(f"{kind}/{name}", value, step)
 
+    def rewind(self, step: int) -> None:
+        """Forget the events of later steps, which a resumed run takes again, and half a line that a kill left."""
+        if not self.run.events.exists():
+            return
+        text = self.run.events.read_text(encoding="utf-8")
+        lines = text[: text.rfind("\n") + 1].splitlines(keepends=True)
+        kept = "".join(line for line in lines if json.loads(line)["step"] <= step)
+        if kept != text:
+            draft = self.run.events.with_suffix(".tmp")
+            draft.write_text(kept, encoding="utf-8")
+            draft.replace(self.run.events)
+
     def _tensorboard(self) -> Any:
         if self._board is None and "tensorboard" in self._config.tracking.report_to:
             with contextlib.suppress(ImportError):

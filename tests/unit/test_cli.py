@@ -137,7 +137,7 @@ def test_a_full_disk_is_a_storage_error(tmp_path):
     (tmp_path / "chat.yaml").write_text("name: r\ntask: chat\nmodel: {name: demo}\ndata: {train: t.jsonl}\n")
     (tmp_path / "t.jsonl").write_text('{"prompt": "a", "completion": "b"}\n')
     (tmp_path / "runs" / "r").mkdir()
-    (tmp_path / "runs" / "r" / "origins.json").symlink_to("/dev/full")
+    (tmp_path / "runs" / "r" / "mask.json").symlink_to("/dev/full")
     done = tunesmith("prepare", "chat.yaml", cwd=tmp_path)
     assert done.returncode == 4, done.stderr
     assert "free some disk space" in done.stderr

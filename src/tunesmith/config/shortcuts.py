@@ -27,6 +27,8 @@ def shortcuts(
     max_steps: int | None = None,
     learning_rate: float | None = None,
     output_dir: Path | str | None = None,
+    max_hours: float | None = None,
+    max_cost: float | None = None,
     quick_test: bool = False,
     debug: bool = False,
     no_save: bool = False,
@@ -50,6 +52,8 @@ def shortcuts(
         "name": experiment_name,
         "train.max_steps": max_steps,
         "train.learning_rate": learning_rate,
+        "limits.max_hours": max_hours,
+        "limits.max_cost": max_cost,
         "output_dir": None if output_dir is None else str(output_dir),
     }
     return overrides + [f"{key}={write_value(value)}" for key, value in values.items() if value is not None]

@@ -75,6 +75,7 @@ def training_arguments(config: RunConfig, run: RunDir, examples: int) -> Trainin
         "save_strategy": "steps",
         "save_steps": saves or _NEVER,
         "save_total_limit": None,
+        "ignore_data_skip": True,  # our loader begins where the run is
         "seed": config.seed,
         "data_seed": config.seed,
         "report_to": [name for name in config.tracking.report_to if name != "tensorboard"],

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import logging
 import math
-import shutil
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from tunesmith.checkpoints.resume import Found, find_checkpoint
+from tunesmith.checkpoints.lock import RunLock
+from tunesmith.checkpoints.resume import Folder, Found, Place, find_checkpoint
 from tunesmith.config.schema import RunConfig
 from tunesmith.errors import ConfigError, DivergedError, ModelError, StoppedError
 from tunesmith.model.load import ParameterCount, count_parameters
 from tunesmith.model.lora import with_peft
 from tunesmith.model.memory import read_memory
 from tunesmith.rundir import RunDir
-from tunesmith.train.callbacks import KeepBest, StopOnSignal
+from tunesmith.stop import Stop
+from tunesmith.train.callbacks import KeepBest
+from tunesmith.train.durable import Finished
 from tunesmith.train.gauges import reading
 from tunesmith.train.progress import LiveView, Progress
 from tunesmith.train.weights import load_trainable, save_adapter
@@ -47,6 +50,8 @@ class TrainResult:
     best_step: int | None
     """Step whose weights were kept, where early stopping chose them."""
     parameters: ParameterCount
+    saving_share: float
+    """Share of the time of this call that checkpoints took."""
     peak_memory_mb: int
     """On the GPU where there is one, else resident."""
 
@@ -64,7 +69,16 @@ class TrainResult:
         return f"{text}, {self.sharing:.1f} for each computed" if self.sharing > 1.05 else text
 
 
-def fit(trainer: Any, run: RunDir, config: RunConfig, resume: bool = False) -> TrainResult:
+def fit(
+    trainer: Any,
+    run: RunDir,
+    config: RunConfig,
+    resume: bool = False,
+    *,
+    stop: Stop | None = None,
+    lock: RunLock | None = None,
+    elsewhere: Sequence[Place] = (),
+) -> TrainResult:
     """Train, from the newest checkpoint where there is one, and write the adapter.
 
     Args:
@@ -72,15 +86,28 @@ def fit(trainer: Any, run: RunDir, config: RunConfig, resume: bool = False) -> T
         run: checkpoints are found and written here, the result goes to `adapter/`.
         config: the run.
         resume: insist on a checkpoint.
+        stop: listens to requests to end; without one, this call listens itself.
+        lock: the right to write into the run; without one, this call takes it.
+        elsewhere: where checkpoints are also looked for, such as a mirror.
 
     Raises:
         StoppedError: stopped on request; a checkpoint was saved.
         DivergedError: loss, gradients or weights are not numbers.
         NoCheckpointError: checkpoints exist and none verifies.
         ConfigError: nothing to resume, or a checkpoint of other settings.
+        StorageError: a checkpoint cannot be written, or another process has the run.
         ModelError: out of memory.
     """
-    found = find_checkpoint(run.checkpoints, trainer.identity) if run.checkpoints.exists() else None
+    if lock is None:
+        with RunLock(run.root) as own:
+            return fit(trainer, run, config, resume, stop=stop, lock=own, elsewhere=elsewhere)
+    if stop is None:
+        with Stop() as listening:
+            return fit(trainer, run, config, resume, stop=listening, lock=lock, elsewhere=elsewhere)
+    trainer.stop, trainer.lock = stop, lock
+    here = Folder(run.checkpoints)
+    here.clear()
+    found = find_checkpoint([here, *elsewhere], trainer.identity)
     if resume and found is None:
         raise ConfigError(
             "there is no checkpoint to resume from", place=str(run.checkpoints), remedy="start without --resume"
@@ -119,12 +146,16 @@ def _train(trainer: Any, found: Found | None, run: RunDir) -> None:
         log.info("continuing from step %d", found.manifest.step)
         if _is_done(trainer, found.path):
             return
-    signals: StopOnSignal = trainer.callback(StopOnSignal)
     progress: Progress = trainer.callback(Progress)
     progress.trainer = trainer
+    stop: Stop = trainer.stop
+    alone = trainer.args.world_size == 1
     try:
-        with reading(progress.gauges):
+        with reading(progress.gauges), stop.saving(trainer.save_now) if alone else stop.gently():
             trainer.train(resume_from_checkpoint=str(found.path) if found else None)
+            stop.check()
+    except Finished:
+        pass
     except torch.OutOfMemoryError as error:
         raise ModelError(
             f"out of memory: {str(error).splitlines()[0]}",
@@ -133,30 +164,24 @@ def _train(trainer: Any, found: Found | None, run: RunDir) -> None:
             "or set train.gradient_checkpointing: true",
         ) from error
     finally:
-        signals.release()
         trainer.callback(LiveView).close()
-    if signals.stopped:
+    if not alone and trainer.state.global_step < trainer.state.max_steps and stop.asked:
         raise StoppedError(
-            f"stopped at step {trainer.state.global_step} of {trainer.state.max_steps}, with a checkpoint",
+            f"stopped: {stop.reason}, at step {trainer.state.global_step} of {trainer.state.max_steps}, "
+            "with a checkpoint",
             place=str(run.root),
-            remedy="the same command continues",
+            remedy=stop.remedy,
         )
 
 
 def _is_done(trainer: Any, checkpoint: Path) -> bool:
-    """Restore what a checkpoint says of early stopping; whether it was the run's last, its weights then loaded.
-
-    The trainer itself would take one more step before it looks.
-    """
+    """Whether a checkpoint is the run's last, its weights then loaded: the loop would take one more step."""
     from transformers import TrainerState
 
+    trainer.restore(checkpoint)
     state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
     best = trainer.callback(KeepBest)
-    if best is not None:
-        best.restore(state.stateful_callbacks["KeepBest"]["attributes"])
-        if (checkpoint / best.path.name).exists():
-            shutil.copyfile(checkpoint / best.path.name, best.path)
-    done = state.global_step >= state.max_steps or (best is not None and best.exhausted)
+    done = not trainer.due and (state.global_step >= state.max_steps or (best is not None and best.exhausted))
     if done:
         trainer._load_from_checkpoint(str(checkpoint))
         trainer.state = state
@@ -199,6 +224,7 @@ def _result(
         tokens_per_second=round(here.tokens / seconds, 1) if seconds else 0.0,
         sharing=round(here.tokens / trainer.computed, 3) if trainer.computed else 1.0,
         best_step=best.best_step if best is not None else None,
+        saving_share=round(trainer.seconds_saving / seconds, 5) if seconds else 0.0,
         parameters=parameters,
         peak_memory_mb=memory.gpu_peak or memory.peak_rss,
     )

@@ -47,6 +47,9 @@ class Progress(TrainerCallback):  # type: ignore[misc]  # transformers has no ty
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self._logged = time.perf_counter()
+        if state.is_world_process_zero:
+            due = self.trainer is not None and self.trainer.due
+            self._tracker.rewind(state.global_step - 1 if due else state.global_step)
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self._began = time.perf_counter()

@@ -2,35 +2,35 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import inspect
 import math
-import shutil
 import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
-from transformers import PrinterCallback, Trainer, TrainingArguments
+from transformers import PrinterCallback, TrainingArguments
 
-from tunesmith.checkpoints.commit import PREFIX, STAGING, commit
-from tunesmith.checkpoints.resume import prune
+from tunesmith.checkpoints.batches import BatchLedger
+from tunesmith.config.identity import deciding
 from tunesmith.config.schema import RunConfig
 from tunesmith.data.prepare import Prepared
 from tunesmith.errors import ConfigError, DataError, DivergedError
 from tunesmith.model.attention import require_isolation, row_inputs, rows_in
+from tunesmith.model.identity import base_identity
 from tunesmith.model.load import recompute_activations
 from tunesmith.rundir import RunDir
 from tunesmith.tracking import Tracker
 from tunesmith.train.arguments import training_arguments
-from tunesmith.train.callbacks import KeepBest, StopOnSignal
+from tunesmith.train.callbacks import KeepBest
+from tunesmith.train.durable import DurableTrainer
+from tunesmith.train.loader import StepLoader
 from tunesmith.train.progress import LiveView, Progress
 from tunesmith.train.steps import Step, Steps, only, plan_step
-from tunesmith.train.weights import write_weights
 from tunesmith.types import IGNORE
 
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -83,14 +83,14 @@ def build_sft_trainer(
     progress = Progress(
         tracker, config.train.eval_steps if len(prepared.validation) else 0, config.checkpoints.save_steps
     )
-    callbacks: list[Any] = [progress, LiveView(progress), StopOnSignal()]
+    callbacks: list[Any] = [progress, LiveView(progress)]
     if patience is not None:
         callbacks.append(KeepBest(run, patience))
     return ForestTrainer(config, model, tokenizer, prepared, run, arguments, callbacks)
 
 
-class ForestTrainer(Trainer):  # type: ignore[misc]  # transformers has no types
-    """`transformers.Trainer` whose loader hands out whole optimizer steps, each a set of examples.
+class ForestTrainer(DurableTrainer):
+    """A trainer whose loader hands out whole optimizer steps, each a set of examples.
 
     A step is planted as a forest, computed row by row, and its loss is the sum over its label tokens divided by their
     number, so how it falls into rows (`train.max_tokens`) changes memory and never the update. With several processes
@@ -98,7 +98,6 @@ class ForestTrainer(Trainer):  # type: ignore[misc]  # transformers has no types
     """
 
     model: Any
-    control: Any
 
     def __init__(
         self,
@@ -110,11 +109,8 @@ class ForestTrainer(Trainer):  # type: ignore[misc]  # transformers has no types
         arguments: TrainingArguments,
         callbacks: list[Any],
     ) -> None:
-        self.settings = config
         self.tokenizer = tokenizer
-        self.run_files = run
         self.prepared = prepared
-        self.identity = _identity(config, prepared)
         self.loss = _load_loss(config.train.loss)
         self.computed = 0
         """Tokens that the model has computed in this call of `fit`, each shared prefix counted once."""
@@ -135,7 +131,12 @@ class ForestTrainer(Trainer):  # type: ignore[misc]  # transformers has no types
             world=arguments.world_size,
             **self._planting,
         )
+        self._batches: BatchLedger | None = None
+        self._chain = ""
         super().__init__(
+            config,
+            run,
+            _identity(config, prepared, model, tokenizer),
             model=model,
             args=arguments,
             data_collator=only,
@@ -146,10 +147,6 @@ class ForestTrainer(Trainer):  # type: ignore[misc]  # transformers has no types
         self.remove_callback(PrinterCallback)
         # What `transformers` says about models that scale a loss themselves does not concern a step that sums its own.
         self.model_accepts_loss_kwargs = False
-
-    def callback(self, kind: type[Any]) -> Any:
-        """The callback of that class, or None."""
-        return next((one for one in self.callback_handler.callbacks if isinstance(one, kind)), None)
 
     # --- one optimizer step ---------------------------------------------------------------------------------------
 
@@ -163,6 +160,7 @@ class ForestTrainer(Trainer):  # type: ignore[misc]  # transformers has no types
 
     def training_step(self, model: Any, inputs: Step, num_items_in_batch: Any = None) -> Tensor:
         """Forward and backward over all rows of a step; returns its loss per label token."""
+        self._note(inputs)
         model.train()
         # Processes average their gradients, and each has a part of the sum: so each counts for all of them.
         labels = max(1, inputs.labels) / self.args.world_size
@@ -225,17 +223,30 @@ class ForestTrainer(Trainer):  # type: ignore[misc]  # transformers has no types
 
     # --- order of the data ----------------------------------------------------------------------------------------
 
-    def get_train_dataloader(self) -> DataLoader[Step]:
+    def get_train_dataloader(self) -> StepLoader:
         """Steps in order. Not dealt out to processes by the loader: a step knows each one's share."""
-        workers = self.args.dataloader_num_workers
-        return DataLoader(
+        return StepLoader(
             self.steps,
-            batch_size=1,
-            collate_fn=only,
-            num_workers=workers,
+            start=lambda: int(self.state.global_step),
+            workers=self.args.dataloader_num_workers,
             pin_memory=self.args.dataloader_pin_memory,
-            prefetch_factor=self.args.dataloader_prefetch_factor if workers else None,
+            prefetch=self.args.dataloader_prefetch_factor,
         )
+
+    def _note(self, inputs: Step) -> None:
+        """Write down what the step is trained on; after a resume, make sure that it is what it was."""
+        if self._batches is None:
+            self._batches = BatchLedger(self.run_files.batches, self.state.global_step, self._chain)
+        if self.args.should_save:
+            self._batches.note(self.state.global_step + 1, inputs.digest)
+
+    def own_state(self) -> dict[str, Any]:
+        """The digest of all steps so far."""
+        return {"batches": self._batches.chain if self._batches is not None else self._chain}
+
+    def restore_own_state(self, state: dict[str, Any]) -> None:
+        """Continue from what `own_state` said."""
+        self._chain = state["batches"]
 
     def seen(self, start: int, stop: int) -> Seen:
         """What steps `start` to `stop` (not included) showed the model."""
@@ -281,35 +292,6 @@ class ForestTrainer(Trainer):  # type: ignore[misc]  # transformers has no types
             raise self._diverged(f"the validation loss is {loss}, not a number", [])
         return loss
 
-    # --- checkpoints ----------------------------------------------------------------------------------------------
-
-    def _get_output_dir(self, trial: Any) -> str:
-        return str(self._staging())
-
-    def _staging(self) -> Path:
-        return self.run_files.checkpoints / f"{STAGING}{self.state.global_step}"
-
-    def _save_checkpoint(self, model: Any, trial: Any) -> None:
-        final = self.run_files.checkpoints / f"{PREFIX}{self.state.global_step}"
-        if final.exists():
-            return
-        self._staging().mkdir(parents=True, exist_ok=True)
-        super()._save_checkpoint(model, trial)
-        self.accelerator.wait_for_everyone()
-        if not self.args.should_save:
-            return
-        written = self._staging() / final.name
-        if (best := self.callback(KeepBest)) is not None and best.path.exists():
-            shutil.copyfile(best.path, written / best.path.name)  # so that a checkpoint is all that a resume needs
-        commit(written, final, self.state.global_step, self.identity)
-        self._staging().rmdir()
-        prune(self.run_files.checkpoints, self.settings.checkpoints.keep_last)
-
-    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
-        """Weights alone. The stock method adds `training_args.bin`, a pickle that holds the Hub token in clear."""
-        if self.args.should_save and output_dir is not None:
-            write_weights(self.model, Path(output_dir))
-
     # --- after training -------------------------------------------------------------------------------------------
 
     def release(self) -> Any:
@@ -346,15 +328,12 @@ def _without_adapter(model: Any) -> Any:
     return model.get_base_model() if hasattr(model, "get_base_model") else model
 
 
-def _identity(config: RunConfig, prepared: Prepared) -> dict[str, Any]:
-    """What decides the next step; a checkpoint of another identity is refused."""
-    free = {"max_tokens", "logging_steps", "dataloader_num_workers", "dataloader_pin_memory",
-            "dataloader_prefetch_factor", "gradient_checkpointing"}  # fmt: skip
-    train = config.train.model_dump(mode="json", exclude=free)
-    return {
-        "data": prepared.key,
-        "seed": config.seed,
-        "model": config.model.model_dump(mode="json"),
-        "lora": config.lora.model_dump(mode="json") if config.lora else None,
-        **{f"train.{key}": value for key, value in train.items()},
+def _identity(config: RunConfig, prepared: Prepared, model: Any, tokenizer: Any) -> dict[str, Any]:
+    """What decides the next step; a checkpoint of another identity is refused, by what differs."""
+    settings = {
+        name: value
+        for name, value in deciding(config).items()
+        if name.split(".")[0] in ("seed", "model", "lora", "train")
     }
+    template = hashlib.sha256(str(tokenizer.chat_template).encode()).hexdigest()[:16]
+    return {"data": prepared.key, "base": base_identity(config.model, model), "template": template, **settings}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -29,6 +30,8 @@ class Step:
     """Label tokens of the whole step, over all processes: what the loss is divided by."""
     computed: int
     """Tokens of its rows, over all processes: what the model computes."""
+    digest: str = ""
+    """Of its examples' tokens and labels, in order: the same however they are put into rows."""
 
     def pin_memory(self) -> Step:
         """Rows in page-locked memory; called by a loader that pins."""
@@ -82,7 +85,8 @@ class Steps(Dataset[Step]):
         return self._total
 
     def __getitem__(self, step: int) -> Step:
-        return plan_step([self._examples[int(at)] for at in self.members(step)], **self._planting)
+        examples = [self._examples[int(at)] for at in self.members(step)]
+        return replace(plan_step(examples, **self._planting), digest=digest_examples(examples))
 
     def members(self, step: int) -> NDArray[np.int64]:
         """Indices of the examples of a step (0-based)."""
@@ -95,6 +99,16 @@ class Steps(Dataset[Step]):
             generator = np.random.Generator(np.random.Philox(key=[self._seed, epoch]))
             self._epoch, self._order = epoch, generator.permutation(len(self._examples))
         return self._order
+
+
+def digest_examples(examples: Sequence[Tokens]) -> str:
+    """Of ids, tokens and labels."""
+    digest = hashlib.blake2b(digest_size=16)
+    for one in examples:
+        digest.update(f"{one.id} {len(one.input_ids)} ".encode())
+        digest.update(one.input_ids.astype("<i4").tobytes())
+        digest.update(one.labels.astype("<i4").tobytes())
+    return digest.hexdigest()
 
 
 def steps_per_epoch(examples: int, batch_size: int) -> int:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tunesmith.checkpoints.commit import MANIFEST, commit
-from tunesmith.checkpoints.resume import find_checkpoint, prune
+from tunesmith.checkpoints.resume import Folder, find_checkpoint, prune
 from tunesmith.errors import ConfigError, NoCheckpointError
 
 IDENTITY = {"seed": 1, "data": "key"}
@@ -29,14 +29,14 @@ def write(folder: Path, step: int) -> Path:
 def test_the_newest_that_verifies_is_found(tmp_path: Path) -> None:
     for step in (2, 10, 9):
         write(tmp_path, step)
-    found = find_checkpoint(tmp_path, IDENTITY)
+    found = find_checkpoint([Folder(tmp_path)], IDENTITY)
     assert found is not None
     assert (found.path.name, found.manifest.step) == ("checkpoint-10", 10)
     assert set(found.manifest.files) == {"weights.safetensors", "inner/state.json"}
 
 
 def test_where_nothing_was_ever_saved_there_is_nothing_to_find(tmp_path: Path) -> None:
-    assert find_checkpoint(tmp_path, IDENTITY) is None
+    assert find_checkpoint([Folder(tmp_path)], IDENTITY) is None
 
 
 def flip(path: Path) -> None:
@@ -57,6 +57,11 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
     "half a manifest": (lambda p: (p / MANIFEST).write_bytes((p / MANIFEST).read_bytes()[:90]), "cannot be read"),
     "a manifest of another kind": (lambda p: (p / MANIFEST).write_text("[]"), "cannot be read"),
     "a later format": (lambda p: (p / MANIFEST).write_text('{"format": 99}'), "it has format 99"),
+    "a manifest with a changed number": (
+        lambda p: (p / MANIFEST).write_text((p / MANIFEST).read_text().replace('"seed": 1', '"seed": 2')),
+        "its digest differs",
+    ),
+    "a folder in a file's place": (lambda p: ((p / WEIGHTS).unlink(), (p / WEIGHTS).mkdir()), "is missing"),
 }
 
 
@@ -67,7 +72,7 @@ def test_what_does_not_verify_is_set_aside_and_the_one_before_is_used(
     write(tmp_path, 1)
     newest = write(tmp_path, 2)
     DAMAGE[damage][0](newest)
-    found = find_checkpoint(tmp_path, IDENTITY)
+    found = find_checkpoint([Folder(tmp_path)], IDENTITY)
     assert found is not None and found.manifest.step == 1
     assert not newest.exists() and (tmp_path / "corrupt-checkpoint-2").is_dir()
     assert DAMAGE[damage][1] in caplog.text
@@ -76,14 +81,14 @@ def test_what_does_not_verify_is_set_aside_and_the_one_before_is_used(
 def test_a_checkpoint_renamed_to_another_step_is_not_believed(tmp_path: Path) -> None:
     write(tmp_path, 1).rename(tmp_path / "checkpoint-7")
     with pytest.raises(NoCheckpointError, match="manifest is that of step 1"):
-        find_checkpoint(tmp_path, IDENTITY)
+        find_checkpoint([Folder(tmp_path)], IDENTITY)
 
 
 def test_when_none_verifies_nothing_starts_over_in_silence(tmp_path: Path) -> None:
     for step in (1, 2):
         flip(write(tmp_path, step) / WEIGHTS)
     with pytest.raises(NoCheckpointError, match="no checkpoint verifies: checkpoint-2(.|\n)*checkpoint-1") as refused:
-        find_checkpoint(tmp_path, IDENTITY)
+        find_checkpoint([Folder(tmp_path)], IDENTITY)
     assert refused.value.exit_code == 6
 
 
@@ -92,21 +97,20 @@ def test_nor_does_it_when_asked_a_second_time(tmp_path: Path) -> None:
     flip(write(tmp_path, 1) / WEIGHTS)
     for _ in range(2):
         with pytest.raises(NoCheckpointError):
-            find_checkpoint(tmp_path, IDENTITY)
+            find_checkpoint([Folder(tmp_path)], IDENTITY)
 
 
 def test_what_was_never_given_a_name_is_cleared_away(tmp_path: Path) -> None:
     write(tmp_path, 1)
     (tmp_path / ".staging-2" / "checkpoint-2").mkdir(parents=True)
-    found = find_checkpoint(tmp_path, IDENTITY)
-    assert found is not None and found.manifest.step == 1
-    assert not (tmp_path / ".staging-2").exists()
+    Folder(tmp_path).clear()
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint-1"]
 
 
 def test_a_checkpoint_of_another_run_is_refused_by_what_differs(tmp_path: Path) -> None:
     write(tmp_path, 1)
     with pytest.raises(ConfigError, match="seed: 1 then, 2 now"):
-        find_checkpoint(tmp_path, {"seed": 2, "data": "key"})
+        find_checkpoint([Folder(tmp_path)], {"seed": 2, "data": "key"})
 
 
 def test_a_committed_step_is_never_overwritten(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 from tunesmith.config.schema.data import Data
 from tunesmith.config.schema.evaluate import Evaluate, Generate, Tracking
 from tunesmith.config.schema.exports import AdapterExport, Export
+from tunesmith.config.schema.limits import Limits
 from tunesmith.config.schema.model import Lora, Model
 from tunesmith.config.schema.section import Section
 from tunesmith.config.schema.task import SqlTask, Task
@@ -36,6 +37,7 @@ class RunConfig(Section):
     generate: Generate = Generate()
     evaluate: Evaluate = Evaluate()
     checkpoints: Checkpoints = Checkpoints()
+    limits: Limits = Limits()
     tracking: Tracking = Tracking()
     exports: list[Export] = [AdapterExport()]
     """What to write when training is done; the adapter, or without one the model."""

@@ -76,6 +76,9 @@ class Checkpoints(Section):
     """Points a run can be resumed from."""
 
     save_steps: int = Field(0, ge=0)
-    """Optimizer steps between checkpoints; 0 saves one at the end."""
+    """Optimizer steps between checkpoints; 0 leaves it to `save_minutes`. One is always saved at the end."""
+    save_minutes: float | None = Field(10.0, gt=0, allow_inf_nan=False)
+    """A checkpoint at least this often, so that no more than this is ever lost; null counts steps only. It changes no
+    result."""
     keep_last: int = Field(3, ge=2)
     """Complete checkpoints kept; at least 2, because while the newest is written the one before is the way back."""

@@ -17,7 +17,7 @@ from tunesmith.tasks.sql.schema import Column, Schema, Table
 
 from .shop import SHOP, VALUES, values
 
-DRAWN = 3000
+DRAWN = 1500
 
 
 @pytest.fixture(scope="module")
