@@ -192,12 +192,32 @@ def prepare(
 
 
 @app.command()
-def evaluate(run: RunFolder, debug: Debug = False, as_json: AsJson = False) -> None:
-    """Grade the base and the tuned model of a run on its test sets, and write its report again."""
-    from tunesmith import pipeline
+def evaluate(
+    run: RunFolder,
+    against: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Whom to compare with: checkpoint-40, checkpoints, the folder of another run, model:NAME, or "
+            "https://host/v1#model; may be repeated."
+        ),
+    ] = None,
+    key: Annotated[str | None, typer.Option(help="Variable with an endpoint's key, as env:NAME.")] = None,
+    suite: Annotated[
+        Path | None, typer.Option(help="Failures kept earlier, asked as one more test set (and added to).")
+    ] = None,
+    keep_failures: Annotated[
+        bool, typer.Option("--keep-failures", help="Keep what the tuned model fails as a regression suite.")
+    ] = False,
+    debug: Debug = False,
+    as_json: AsJson = False,
+) -> None:
+    """Grade the base and the tuned model of a run, and whoever else is named, and write its report again."""
+    from tunesmith import contest
 
     with _announcing(debug, as_json) as announce:
-        summary = pipeline.evaluate_run(run, announce=announce)
+        summary = contest.evaluate_run(
+            run, against=against or (), key=key, suite=suite, keep=keep_failures, announce=announce
+        )
     _print_summary(summary, run, as_json)
 
 

@@ -96,7 +96,7 @@ def run(
             return read_summary(run_dir(loaded.config))
         prepared, tokenizer, renderer = prepare(bench)
         try_grader(bench, prepared)
-        model = _load_base(bench, tokenizer)
+        model = load_base(bench, tokenizer)
         if bench.config.evaluate.base and prepared.tests:
             grade(bench, "base", model, tokenizer, renderer, prepared)
         model = train(bench, model, tokenizer, prepared, resume=resume)
@@ -278,22 +278,26 @@ def grade(
                 continue
             done[name] = evaluate(model, tokenizer, renderer.prompt_ids, examples, bench.task, bench.config)
             write_scores(path, done[name])
-        bench.tracker.summary(scores={which: {name: summarize(result) for name, result in done.items()}})
-    figures = ", ".join(f"{name} {_percent(result)}" for name, result in done.items())
+        figures_of = {name: summarize(result, bench.config.evaluate.slices) for name, result in done.items()}
+        bench.tracker.summary(scores={which: figures_of})
+    figures = ", ".join(f"{name} {percent(result)}" for name, result in done.items())
     bench.announce(f"grade {which}", figures)
     return done
 
 
 def compare(bench: Bench, prepared: Prepared) -> None:
-    """The paired comparison of base and tuned on the same prompts."""
+    """The paired comparison of base and tuned on the same prompts, whole and by slice."""
     from tunesmith.evaluate import compare as paired
     from tunesmith.evaluate import read_scores
+    from tunesmith.evaluate.paired import compare_slices
 
-    found, level = {}, bench.config.evaluate.confidence
+    found, wanted = {}, bench.config.evaluate
     for name in prepared.tests:
-        before, after = bench.run.scores("base", name), bench.run.scores("tuned", name)
-        if before.exists() and after.exists():
-            found[name] = asdict(paired(read_scores(before, level), read_scores(after, level)))
+        paths = bench.run.scores("base", name), bench.run.scores("tuned", name)
+        if all(path.exists() for path in paths):
+            base, tuned = (read_scores(path, wanted.confidence) for path in paths)
+            figures = asdict(paired(base, tuned, wanted.resamples, bench.config.seed))
+            found[name] = {**figures, "slices": compare_slices(base, tuned, tuned.slice_keys(wanted.slices))}
     bench.tracker.summary(paired=found)
 
 
@@ -333,7 +337,7 @@ def train_only(
         if bench is not None:
             prepared, tokenizer, _ = prepare(bench)
             try_grader(bench, prepared)
-            train(bench, _load_base(bench, tokenizer), tokenizer, prepared, resume=resume)
+            train(bench, load_base(bench, tokenizer), tokenizer, prepared, resume=resume)
             from tunesmith.report import write_report
 
             bench.tracker.summary(status="trained")
@@ -367,31 +371,11 @@ def look(loaded: Loaded) -> Iterator[tuple[Prepared, Any]]:
         task.close()
 
 
-def evaluate_run(root: Path, *, announce: Announce = _silent) -> Mapping[str, Any]:
-    """Grade base and tuned model of a trained run again, and write its report."""
-    with reopen(root, announce) as bench:
-        for path in (bench.run.root / "scores").glob("*.jsonl"):
-            path.unlink()
-        prepared, tokenizer, renderer = prepare(bench)
-        if not prepared.tests:
-            raise ConfigError(
-                "the recipe has no test set", place="data.test", remedy="add one: data.test: {mine: questions.jsonl}"
-            )
-        model = _load_base(bench, tokenizer)
-        if bench.config.evaluate.base:
-            grade(bench, "base", model, tokenizer, renderer, prepared)
-        model = train(bench, model, tokenizer, prepared)
-        grade(bench, "tuned", model, tokenizer, renderer, prepared)
-        compare(bench, prepared)
-        finish(bench)
-    return read_summary(RunDir(root))
-
-
 def export_run(root: Path, *, announce: Announce = _silent) -> Mapping[str, Any]:
     """Write the exports of a trained run again, verified."""
     with reopen(root, announce) as bench:
         prepared, tokenizer, renderer = prepare(bench)
-        model = train(bench, _load_base(bench, tokenizer), tokenizer, prepared)
+        model = train(bench, load_base(bench, tokenizer), tokenizer, prepared)
         export(bench, model, tokenizer, renderer, prepared)
         finish(bench)
     return read_summary(RunDir(root))
@@ -433,7 +417,8 @@ def read_summary(run: RunDir) -> dict[str, Any]:
     return dict(json.loads(run.summary.read_text(encoding="utf-8"))) if run.summary.exists() else {}
 
 
-def _load_base(bench: Bench, tokenizer: Any) -> Any:
+def load_base(bench: Bench, tokenizer: Any) -> Any:
+    """The untuned model."""
     with bench.stage("load"):
         from tunesmith.model.load import load_model
 
@@ -485,7 +470,8 @@ def _probes(prepared: Prepared) -> list[Any]:
     return [example for pool in pools for example in pool[:each]]
 
 
-def _percent(result: Evaluation) -> str:
+def percent(result: Evaluation) -> str:
+    """Accuracy for a person."""
     value = result.accuracy.value
     return "not judged" if value is None else f"{100 * value:.1f} %"
 

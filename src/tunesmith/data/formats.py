@@ -8,9 +8,9 @@ from typing import Any, Literal
 
 from tunesmith.data.sources import load_function
 from tunesmith.errors import DataError
-from tunesmith.types import Message, Role
+from tunesmith.types import Example, Message, Role
 
-Format = Literal["messages", "sharegpt", "alpaca", "prompt_completion", "task", "custom"]
+Format = Literal["messages", "sharegpt", "alpaca", "prompt_completion", "task", "kept", "custom"]
 Turns = Literal["all", "last"]
 
 _ROLES: dict[str, Role] = {
@@ -34,6 +34,8 @@ class RowRefused(DataError):
 
 def detect(fields: Mapping[str, Any]) -> Format | None:
     """The chat format whose keys a record has, or None: then the fields are for the task to read."""
+    if isinstance(fields.get("example"), Mapping) and "kept" in fields:
+        return "kept"
     if "messages" in fields:
         return "messages"
     if "conversations" in fields or "conversation" in fields:
@@ -75,8 +77,26 @@ def to_messages(
     elif format == "prompt_completion":
         turns = _prompt_completion(fields, place)
     else:
-        raise ValueError(f"{format!r} is read by the task")
+        raise ValueError(f"{format!r} is no chat format")
     return [_conversation(turns, train_turns, place)]
+
+
+def read_example(fields: Mapping[str, Any], place: str = "") -> Example:
+    """An example as `evaluate.regressions` wrote it: nothing is phrased anew, so the same prompt is asked again.
+
+    Raises:
+        RowRefused: the record is something else.
+    """
+    try:
+        made = fields["example"]
+        messages = tuple(
+            Message(turn["role"], turn["content"], extra=turn.get("extra") or {}) for turn in made["messages"]
+        )
+        return Example(
+            str(made["id"]), messages, str(made["target"]), group=str(made["group"]), meta=made["meta"], place=place
+        )
+    except (KeyError, TypeError, AttributeError) as error:
+        raise RowRefused("not a kept failure", f"the record lacks {error}", place=place) from error
 
 
 def _field(fields: Mapping[str, Any], key: str, place: str) -> Any:

@@ -24,7 +24,7 @@ from tunesmith.data.cache import (
     write_examples,
     write_tokens,
 )
-from tunesmith.data.formats import Format, RowRefused, Turns, detect, to_messages
+from tunesmith.data.formats import Format, RowRefused, Turns, detect, read_example, to_messages
 from tunesmith.data.ledger import Dropped, Ledger, LedgerSummary
 from tunesmith.data.render import Renderer
 from tunesmith.data.sources import read_records, source_files
@@ -230,6 +230,8 @@ def _examples(record: Record, form: Format, source: Source, turns: Turns, task: 
     try:
         if form == "task":
             made = [one if one.place else replace(one, place=record.place) for one in task.examples(record)]
+        elif form == "kept":
+            made = [read_example(record.fields, record.place)]
         else:
             conversations = to_messages(record.fields, form, source.formatter, record.place, turns)
             meta = {"tools": record.fields["tools"]} if isinstance(record.fields.get("tools"), list) else {}

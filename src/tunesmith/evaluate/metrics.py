@@ -9,13 +9,18 @@ import os
 import random
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import NormalDist
 from typing import Any
 
 from tunesmith.errors import DataError
+from tunesmith.evaluate.answers import language_of, run_on
 from tunesmith.types import Completion, Example, Message, Score
+
+MOST_SLICES = 12
+"""A meta key with more values than this is no slice but an identity."""
+
 
 # --- figures --------------------------------------------------------------------------------------------------------
 
@@ -97,6 +102,17 @@ class Evaluation:
         return sum(one.completion.tokens for one in self.judged) / len(self.judged) if self.judged else None
 
     @property
+    def run_on(self) -> Share:
+        """Share of the answers that did not end properly: cut at the length limit, looping, or going on as the user."""
+        return share((float(bool(run_on(one.completion, one.example.target))) for one in self.judged), self.confidence)
+
+    @property
+    def same_language(self) -> Share:
+        """Share of the answers in the language of the right answer, where both languages can be told."""
+        pairs = [(language_of(one.example.target), language_of(one.completion.text)) for one in self.judged]
+        return share((float(right == found) for right, found in pairs if right and found), self.confidence)
+
+    @property
     def failures(self) -> dict[str, int]:
         """How many answers failed in each class, most frequent first."""
         return dict(Counter(one.score.failure for one in self.judged if one.score.failure).most_common())
@@ -115,9 +131,27 @@ class Evaluation:
                 values.setdefault(str(one.example.meta[key]), []).append(one.score.value)
         return {name: share(found, self.confidence) for name, found in sorted(values.items())}
 
+    def slice_keys(self, wanted: Sequence[str] | None = None) -> list[str]:
+        """Meta keys worth slicing by: those wanted, else every one with 2 to `MOST_SLICES` short values."""
+        if wanted is not None:
+            return [key for key in wanted if any(key in one.example.meta for one in self.judged)]
+        values: dict[str, set[str]] = {}
+        other: set[str] = set()
+        for one in self.judged:
+            for key, value in one.example.meta.items():
+                if isinstance(value, str | int) and len(str(value)) <= 40:
+                    values.setdefault(key, set()).add(str(value))
+                else:
+                    other.add(key)
+        return sorted(key for key, found in values.items() if key not in other and 2 <= len(found) <= MOST_SLICES)
 
-def summarize(evaluation: Evaluation) -> dict[str, Any]:
-    """What `run.json` says of one model on one test set."""
+
+def summarize(evaluation: Evaluation, slices: Sequence[str] | None = None) -> dict[str, Any]:
+    """What `run.json` says of one model on one test set.
+
+    Args:
+        slices: meta keys to slice by; None chooses them (`Evaluation.slice_keys`).
+    """
     accuracy, exact = evaluation.accuracy, evaluation.parts.get("exact_match")
     return {
         "accuracy": accuracy.value,
@@ -127,10 +161,17 @@ def summarize(evaluation: Evaluation) -> dict[str, Any]:
         "unscored": evaluation.unscored,
         "exact_match": exact and exact.value,
         "stop_rate": evaluation.stop_rate,
+        "run_on": evaluation.run_on.value,
+        "same_language": evaluation.same_language.value,
         "mean_tokens": evaluation.mean_tokens,
         "failures": evaluation.failures,
         "constrained": evaluation.constrained,
         "seconds": round(evaluation.seconds, 3),
+        "parts": {name: asdict(found) for name, found in evaluation.parts.items()},
+        "slices": {
+            key: {value: asdict(found) for value, found in evaluation.slices(key).items()}
+            for key in evaluation.slice_keys(slices)
+        },
     }
 
 
@@ -176,6 +217,8 @@ def _line(one: Judged) -> dict[str, Any]:
         "tokens": completion.tokens,
         "constraint_held": completion.constraint_held,
         "meta": dict(example.meta),
+        "group": example.group,
+        "place": example.place,
     }
 
 
@@ -204,7 +247,9 @@ def _judged(path: Path) -> Iterator[Judged]:
                             Message("assistant", row["gold"]),
                         ),
                         target=row["gold"],
+                        group=row.get("group", ""),
                         meta=row["meta"],
+                        place=row.get("place", ""),
                     ),
                     Completion(row["completion"], row["stopped"], row["tokens"], row["constraint_held"]),
                     Score(row["value"], row["parts"], row["note"], row["failure"], row["shown"]),

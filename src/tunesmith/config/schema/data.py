@@ -15,9 +15,9 @@ class Source(Section):
 
     path: str
     """A file, a folder, a glob, `hf://owner/name` for a Hub data set, or `module:function` that yields dicts."""
-    format: Literal["auto", "messages", "sharegpt", "alpaca", "prompt_completion", "task", "custom"] = "auto"
-    """The shape of a record. `task` hands the fields to the task as they are; `auto` looks at the first records and
-    says what it found."""
+    format: Literal["auto", "messages", "sharegpt", "alpaca", "prompt_completion", "task", "kept", "custom"] = "auto"
+    """The shape of a record. `task` hands the fields to the task as they are; `kept` is a suite of failures that
+    `tunesmith evaluate --keep-failures` wrote; `auto` looks at the first records and says what it found."""
     formatter: str | None = Field(None, pattern=r"^[\w.]+:\w+$")
     """`module:function` taking a record's fields and returning messages (or a list of them); with `format: custom`."""
     split: str = "train"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -32,6 +32,14 @@ class Evaluate(Section):
     """Grade a fixed random sample of at most this many examples per test set."""
     confidence: float = Field(0.95, gt=0.5, lt=1)
     """Level of the intervals (Wilson for shares, exact McNemar for the paired comparison)."""
+    metrics: dict[str, Annotated[str, Field(pattern=r"^[\w.]+:\w+$")]] = Field(default_factory=dict)
+    """Metrics of your own by name: `module:function` taking an example and the answer's text, and returning a number
+    from 0 to 1, or None. Each is shown with its interval beside the score."""
+    slices: list[str] | None = None
+    """Fields of an example's `meta` to show the score by (`kind`, `database`, `grade`); null takes every field that
+    has 2 to 12 values."""
+    resamples: int = Field(10_000, ge=100)
+    """Resamples of the bootstrap, by group where examples have one (a document, a query skeleton)."""
     self_test: int = Field(50, ge=0)
     """Before anything is trained, grade the right answers of this many held-out examples, the right answers of other
     questions, and cheap answers that solve nothing: a grader that gets these wrong would mislead the whole run. 0

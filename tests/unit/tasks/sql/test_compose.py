@@ -17,7 +17,7 @@ from tunesmith.tasks.sql.schema import Column, Schema, Table
 
 from .shop import SHOP, VALUES, values
 
-DRAWN = 1500
+DRAWN = 3000
 
 
 @pytest.fixture(scope="module")

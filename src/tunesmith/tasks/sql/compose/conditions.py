@@ -310,8 +310,8 @@ def by_boolean(subject: Subject, column: Column, rng: random.Random, qualified: 
         )
     ref = subject.ref(column, qualified)
     if kind == "has":
-        yes = (f"[that have|with] [a|an|] {bare}", "")
-        no = (f"[without|that have no|with no|that don't have] [a|an|] {bare}", "")
+        yes = (f"[that have|with|offering|that offer|that do] [a|an|] {bare}", "")
+        no = (f"[without|that have no|with no|that don't have|that don't offer] [a|an|] {bare}", "")
     elif kind == "noun":
         yes = (f"[with|that have|who have|signed up for|getting|on] [the|a|our|] {bare}", bare)
         no = (f"[without|that have no|with no|not getting|who don't have|not on] [the|a|our|] {bare}", f"non-{bare}")

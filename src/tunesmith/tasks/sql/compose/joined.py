@@ -472,6 +472,16 @@ def category_of_parent(book: Book, rng: random.Random) -> Query | None:
     )  # fmt: skip
 
 
+DONE = {
+    "order": "ordered", "delivery": "delivered", "prescription": "prescribed", "review": "reviewed", "sale": "sold",
+    "booking": "booked", "rental": "rented", "reservation": "reserved", "shipment": "shipped", "purchase": "bought",
+    "loan": "borrowed", "visit": "visited", "treatment": "used", "inspection": "inspected", "repair": "repaired",
+    "rating": "rated", "return": "returned", "request": "requested", "item": "ordered", "line": "ordered",
+    "usage": "used", "download": "downloaded", "payment": "paid",
+}  # fmt: skip
+"""What was done to a thing that such a row is about: a product with orders was ordered."""
+
+
 def without_child(book: Book, rng: random.Random) -> Query | None:
     e = book.edge(rng)
     child, parent = e.child, e.parent
@@ -483,6 +493,7 @@ def without_child(book: Book, rng: random.Random) -> Query | None:
         f"FROM {parent.sql} WHERE NOT EXISTS (SELECT 1 FROM {child.sql} WHERE {e.on}{f' AND {own.sql}' if own else ''})"
     )
     that = "[who|that]" if parent.is_person else "that"
+    done = DONE.get(child.singular.split()[-1])
     phrase = f"{parent.many} [without [any|a single|] {noun}|{that} have no {noun}|{that} [have never had|never had] [any|] {noun}|with no {noun}|{that} [don't|do not] have [any|] {noun}]"
     if rng.random() < 0.4:
         return query(
@@ -490,8 +501,19 @@ def without_child(book: Book, rng: random.Random) -> Query | None:
             *how_many(phrase),
             f"How many {parent.many} [have no|don't have any|never had any|have never had any] {noun}?",
         )
+    unasked = (
+        [
+            f"Which {parent.many} [were|have been] never {done}?",
+            f"Which {parent.many} [have never been|were never] [{done}|used]?",
+            f"Are there {parent.many} [nobody [ever|] {done}|that were never {done}]? Which ones?",
+            f"{parent.many} [nobody has ever|we have never|never] {done}",
+        ]
+        if done and own is None and not parent.is_person
+        else []
+    )
     return query(
         f"SELECT {parent.shown()} {sql}",
+        *unasked,
         *listing(parent, phrase),
         f"Which {parent.many} [have no|don't have any|never had any|have never had any|have zero] {noun}?",
     )

@@ -77,6 +77,8 @@ def how_many(noun: str) -> tuple[str, ...]:
         f"[Number|Count|Total number] of {noun}",
         f"Count [the|all|] {noun}",
         f"how many {noun}",
+        f"[Any idea|Do you know|Can you tell me] how many {noun} [we have|there are|are on the books]?",
+        f"How many {noun} [so far|in total|all together|right now|at the moment|these days]?",
     )
 
 
@@ -91,6 +93,12 @@ def count_where(book: Book, rng: random.Random) -> Query | None:
         if len(found) == 1 and found[0].after and not found[0].before
         else []
     )
+    if len(found) == 1 and found[0].sql.endswith(" IS NULL"):
+        missing = words_of(found[0].column)
+        extra += [
+            f"For how many {s.many} [do we have no|are we missing the|is there no|do we not know the] {missing}?",
+            f"How many {s.many} [came|are there|do we have] without [a|an|] {missing}?",
+        ] * 2
     extra += (
         [f"How many of [our|the] {s.many} are {found[0].before}?"] * 2 if len(found) == 1 and found[0].before else []
     )
@@ -124,6 +132,8 @@ def listing(s: Subject, noun: str, names: str = "") -> tuple[str, ...]:
         f"[Which|which] {noun}[?|]",
         f"{noun}[, please|, which ones?|]",
         f"What are [the|our] {noun} called?",
+        f"Are there [any|] {noun}? Which [ones|]?",
+        f"[Could you|Can you] [pull|give me|send me] [the|all|a list of] {noun}?",
         *who,
     )
 
@@ -143,13 +153,19 @@ def lookup(book: Book, rng: random.Random) -> Query | None:
         f"{TELL} {value}'s {name}?",
         f"What {name} does [the {s.one}|] {value} have?",
         f"[{name}|The {name}] of {value}",
+        f"{value}: [what|which] {name}?",
+        f"[What's|what was|do you know] {value}'s {name}?",
     ]
     only = picked[0]
     if len(picked) == 1 and only.kind in ("date", "time"):
         verb = verb_of_date(only.name)
         templates += [f"When was {value} {verb}?", f"When was [the {s.one}|] {value} {verb}?"] * 2 if verb else []
     if len(picked) == 1 and only.kind == "number" and set(human(only.name).split()) & SUPERLATIVES[0][0]:
-        templates += [f"How much [does|is] [the {s.one}|] {value} [cost|]?", f"How much is [the|] {value}?"]
+        templates += [
+            f"How much [does|is] [the {s.one}|] {value} [cost|]?",
+            f"How much is [the|a|] {value}?",
+            f"[How much|What] do we [charge|pay|ask] for [a|an|the|] {value}?",
+        ]
     if len(picked) == 1 and human(only.name).split()[-1] in ("city", "country", "address", "location", "region"):
         templates += [
             f"Where is {value} [located|based|]?",
