@@ -64,12 +64,34 @@ class SqlTask(Section):
     """Build the data set from `databases` instead of reading one from `data`."""
 
 
+class MathsBuild(Section):
+    """Make word problems with worked solutions: English and Vietnamese, numbers as each language writes them."""
+
+    examples: int = Field(4000, ge=1)
+    """How many training examples to make."""
+    vietnamese: float = Field(0.5, ge=0, le=1)
+    """Share of the problems that are in Vietnamese."""
+    unseen_kinds: float = Field(0.15, ge=0, lt=1)
+    """Share of the kinds of problem kept out of training, to measure what was not merely practised (`test_unseen`)."""
+    test_examples: int = Field(100, ge=1)
+    """Problems in each of the two test sets; no problem of `test_built` is in training, its kind is."""
+
+
 class MathsTask(Section):
     """Word problems with a final answer."""
 
     name: Literal["maths"] = "maths"
     system: str = "Solve the problem step by step. Finish with the answer on a line of its own: #### answer"
     """System message of every prompt."""
+    units: Literal["optional", "required", "ignored"] = "optional"
+    """What a unit counts for. `optional`: a missing one is forgiven, a wrong one is not, and 2 m is 200 cm.
+    `required`: where the right answer has a unit, so must the answer. `ignored`: only the number counts."""
+    answer_mark: Literal["optional", "required"] = "optional"
+    """Whether an answer must be marked (`####`, `\\boxed`, `Đáp số:`) or may be read from the last line."""
+    steps: Literal["reported", "required"] = "reported"
+    """`required`: an answer reached by a wrong piece of arithmetic is wrong. Their share is reported either way."""
+    build: MathsBuild | None = None
+    """Build the data set instead of reading one from `data`."""
 
 
 class ChatTask(Section):

@@ -2,31 +2,44 @@
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from tunesmith.config import schema
 from tunesmith.errors import DataError
-from tunesmith.tasks.maths.numbers import Language, final_answer, last_number, same_answer
+from tunesmith.tasks.maths.answers import final_answer, find_answer
+from tunesmith.tasks.maths.arithmetic import Steps, check_steps
+from tunesmith.tasks.maths.compare import compare, read_choices
+from tunesmith.tasks.maths.numbers import Language, convention_of
+from tunesmith.tasks.maths.symbolic import MathVerify
+from tunesmith.tasks.maths.verdict import Circumstances
 from tunesmith.types import Constraint, Example, Message, Record, Score
 
 _VIETNAMESE = re.compile(r"[ăâđêôơưạảấầẩẫậắằẳẵặẹẻẽếềểễệỉịọỏốồổỗộớờởỡợụủứừửữựỳỵỷỹ]", re.IGNORECASE)
+_LETTERS = "ABCDEF"
 
 
 class MathsTask:
-    """The task `maths`: the model reasons, and its last marked number is compared with the right one."""
+    """The task `maths`: the model reasons, and its final answer is compared with the right one.
+
+    `docs/graders/maths.md` states the rules.
+    """
 
     name = "maths"
-    version = "1"
+    version = "2"
 
     def __init__(self, config: schema.MathsTask) -> None:
         self._config = config
+        self._symbolic = MathVerify() if MathVerify.installed() else None
 
     def examples(self, record: Record) -> Iterator[Example]:
         """One example of a record `{question, solution, answer}`, where `solution` or `answer` may be missing.
 
-        An `answer` with reasoning before `####` (as GSM8K has it) is a solution too. A solution that marks no final
-        answer is trained on, and is not graded.
+        `choices` (a list or a mapping of letters) and `language` (`en`, `vi`) are read where the record has them. An
+        `answer` with reasoning before `####` (as GSM8K has it) is a solution too. A solution that marks no final answer
+        is trained on, and is not graded.
 
         Raises:
             DataError: there is no question, or neither solution nor answer.
@@ -46,6 +59,9 @@ class MathsTask:
         written = solution or f"#### {answer}"
         if solution and target and "####" not in solution:
             written = f"{solution.rstrip()}\n#### {target}"
+        choices = _choices(record.fields.get("choices")) or read_choices(question)
+        said = record.fields.get("language", record.fields.get("lang"))
+        kept = {key: record.fields[key] for key in ("kind", "grade") if key in record.fields}
         yield Example(
             id=record.id,
             messages=(
@@ -54,37 +70,86 @@ class MathsTask:
                 Message("assistant", written, train=True),
             ),
             target=target,
-            meta={"language": language_of(question)},
+            meta={
+                "language": said if said in ("en", "vi") else language_of(question),
+                **({"choices": choices} if choices else {}),
+                **kept,
+            },
             place=record.place,
         )
 
     def grade(self, example: Example, completion: str) -> Score:
-        """1.0 or 0.0; None where there is no right answer to compare with, or both could be read in two ways."""
+        """1.0 or 0.0; None where there is no right answer to compare with, or nothing decides between two readings.
+
+        Its parts: `steps`, the share of the arithmetic that holds; `marked`, whether the answer was marked.
+        """
         if not example.target:
             return Score(None, note="the record marks no final answer")
-        language: Language = example.meta.get("language", "en")
-        marked = final_answer(completion)
-        answer = marked if marked is not None else last_number(completion)
-        if answer is None:
-            return Score(0.0, note="no number in the answer", failure="no_answer")
-        same = same_answer(example.target, answer, language)
-        shown = {"answer": answer, "right": example.target}
-        if same is None:
-            return Score(None, note=f"{answer!r} and {example.target!r} cannot be compared for certain", shown=shown)
-        note = f"answered {answer}" + ("" if marked is not None else " (its last number: no answer was marked)")
-        return Score(float(same), note=note, failure="" if same else "wrong_number", shown=shown)
+        language: Language = "vi" if example.meta.get("language") == "vi" else "en"
+        found = find_answer(completion, language)
+        if found is None or (self._config.answer_mark == "required" and not found.marked):
+            failure = "no_answer" if found is None else "no_mark"
+            note = "no answer was found" if found is None else "the answer is not marked (####, boxed or Đáp số)"
+            return Score(0.0, {"marked": 0.0}, note, failure)
+        question = next((turn.content for turn in reversed(example.prompt) if turn.role == "user"), "")
+        solution = next((turn.content for turn in reversed(example.messages) if turn.role == "assistant"), "")
+        own = convention_of(completion)
+        about = Circumstances(
+            language,
+            question,
+            example.meta.get("choices", {}),
+            self._config.units,
+            convention_of(solution, example.target, question),
+            own,
+            self._symbolic.same if self._symbolic else None,
+        )
+        verdict = compare(example.target, found.text, about)
+        steps = check_steps(completion, language, own)
+        parts = {"marked": float(found.marked)} | ({} if steps.share is None else {"steps": steps.share})
+        shown = {"answer": found.text, "right": example.target}
+        if steps.wrong:
+            shown["wrong_step"] = steps.wrong[0]
+        if verdict.same and steps.wrong and self._config.steps == "required":
+            return Score(0.0, parts, f"the answer is right, a step is not: {steps.wrong[0]}", "wrong_step", shown)
+        value = None if verdict.same is None else float(verdict.same)
+        return Score(value, parts, _note(found.text, found.marked, verdict.reason, steps), verdict.failure, shown)
 
     def constraint(self, example: Example) -> Constraint | None:
         """Reasoning is free text."""
         return None
 
     def close(self) -> None:
-        """Nothing is held."""
+        """Stop the process that compares symbolic answers, where one runs."""
+        if self._symbolic is not None:
+            self._symbolic.close()
 
 
 def language_of(text: str) -> Language:
-    """Vietnamese where a letter only it has occurs, else English: decides what a comma in a number means."""
+    """Vietnamese where a letter only it has occurs, else English: the habit by which a comma in a number is read."""
     return "vi" if _VIETNAMESE.search(text) else "en"
+
+
+def _note(answer: str, marked: bool, reason: str, steps: Steps) -> str:
+    note = f"answered {answer}" + ("" if marked else " (read from its last line: no answer was marked)")
+    if reason:
+        note += f": {reason}"
+    if steps.wrong:
+        note += f"; {len(steps.wrong)} of {steps.checked} steps do not hold"
+    return note
+
+
+def _choices(value: Any) -> dict[str, str]:
+    if isinstance(value, str) and value.startswith(("[", "{")):
+        try:
+            value = json.loads(value)
+        except ValueError:
+            return {}
+    if isinstance(value, Mapping):
+        return {str(letter).strip().upper(): str(text) for letter, text in value.items()}
+    if isinstance(value, list | tuple):
+        texts = [re.sub(r"^\s*\(?[A-F]\s*[).:]\s*", "", str(text)) for text in value]
+        return dict(zip(_LETTERS, texts, strict=False))
+    return {}
 
 
 def _text(record: Record, field: str) -> str:

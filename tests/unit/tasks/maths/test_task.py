@@ -53,8 +53,9 @@ def test_answers_are_marked_by_their_last_mark_or_last_number() -> None:
     assert task.grade(asked, "#### 12 and not 13").value == 0.0
     guessed = task.grade(asked, "not 12 but 13")
     assert guessed.value == 1.0
-    assert "last number" in guessed.note
-    assert task.grade(asked, "I do not know").failure == "no_answer"
+    assert "last line" in guessed.note
+    assert task.grade(asked, "I do not know").failure == "no_number"
+    assert task.grade(asked, "").failure == "no_answer"
     assert task.grade(example(question="Why?", solution="Because."), "#### 13").value is None
 
 
