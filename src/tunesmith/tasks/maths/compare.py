@@ -396,11 +396,26 @@ def _by_symbols(gold: str, answer: str, about: Circumstances) -> Verdict:
 
 def _by_number_of_symbols(gold: str, answer: str, right: Quantity, about: Circumstances) -> Verdict:
     """Roots and powers for a number: only an exact value for a rounded one; `√16` for 4 is left undone."""
-    if (right.places or 0) < MIN_PLACES and right.form == "number":
+    if ((right.places or 0) < MIN_PLACES and right.form == "number") or _comes_out(plain(answer)):
         return Verdict(False, "the arithmetic is left undone", "unevaluated")
     if about.symbolic is None:
         return Verdict(None, "a symbolic answer needs math-verify (pip install 'tunesmith[math]')")
     return SAME if about.symbolic(gold, answer) else Verdict(False, "not the same number", "wrong_number")
+
+
+def _comes_out(text: str) -> bool:
+    """Whether all roots in a text are roots of powers, which leaves nothing irrational."""
+    roots = re.findall(r"(?:\\?sqrt|√)\s*(?:\[(\d)\])?\s*\(?([\d.]+)(?:/([\d.]+))?", text)
+    if not roots or re.search(r"π|\\pi|sin|cos|tan|log|ln", text):
+        return False
+    for degree, *parts in roots:
+        for part in filter(None, parts):
+            value, power = Fraction(part.strip(".") or 0), int(degree or 2)
+            for number in (value.numerator, value.denominator):
+                root = round(number ** (1 / power))
+                if root**power != number:
+                    return False
+    return True
 
 
 def _by_words(gold: str, answer: str) -> Verdict:

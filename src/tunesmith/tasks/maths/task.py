@@ -11,6 +11,7 @@ from tunesmith.config import schema
 from tunesmith.errors import DataError
 from tunesmith.tasks.maths.answers import final_answer, find_answer
 from tunesmith.tasks.maths.arithmetic import Steps, check_steps
+from tunesmith.tasks.maths.cheap import cheap_answers
 from tunesmith.tasks.maths.compare import compare, read_choices
 from tunesmith.tasks.maths.numbers import Language, convention_of
 from tunesmith.tasks.maths.symbolic import MathVerify
@@ -86,20 +87,19 @@ class MathsTask:
         if not example.target:
             return Score(None, note="the record marks no final answer")
         language: Language = "vi" if example.meta.get("language") == "vi" else "en"
+        completion = _without_question(completion, _question(example))
         found = find_answer(completion, language)
         if found is None or (self._config.answer_mark == "required" and not found.marked):
             failure = "no_answer" if found is None else "no_mark"
             note = "no answer was found" if found is None else "the answer is not marked (####, boxed or Đáp số)"
             return Score(0.0, {"marked": 0.0}, note, failure)
-        question = next((turn.content for turn in reversed(example.prompt) if turn.role == "user"), "")
-        solution = next((turn.content for turn in reversed(example.messages) if turn.role == "assistant"), "")
         own = convention_of(completion)
         about = Circumstances(
             language,
-            question,
+            _question(example),
             example.meta.get("choices", {}),
             self._config.units,
-            convention_of(solution, example.target, question),
+            convention_of(_solution(example), example.target, _question(example)),
             own,
             self._symbolic.same if self._symbolic else None,
         )
@@ -114,6 +114,11 @@ class MathsTask:
         value = None if verdict.same is None else float(verdict.same)
         return Score(value, parts, _note(found.text, found.marked, verdict.reason, steps), verdict.failure, shown)
 
+    def cheap_answers(self, example: Example) -> Mapping[str, str]:
+        """Answers that solve nothing, for the red team."""
+        language: Language = "vi" if example.meta.get("language") == "vi" else "en"
+        return cheap_answers(_question(example), _solution(example), example.target, language)
+
     def constraint(self, example: Example) -> Constraint | None:
         """Reasoning is free text."""
         return None
@@ -127,6 +132,22 @@ class MathsTask:
 def language_of(text: str) -> Language:
     """Vietnamese where a letter only it has occurs, else English: the habit by which a comma in a number is read."""
     return "vi" if _VIETNAMESE.search(text) else "en"
+
+
+def _question(example: Example) -> str:
+    return next((turn.content for turn in reversed(example.prompt) if turn.role == "user"), "")
+
+
+def _solution(example: Example) -> str:
+    return next((turn.content for turn in reversed(example.messages) if turn.role == "assistant"), "")
+
+
+def _without_question(completion: str, question: str) -> str:
+    """What a completion adds to the question: repeating it answers nothing, whatever number or mark stands in it."""
+    words = question.split()
+    if len(words) < 3:
+        return completion
+    return re.sub(r"\s+".join(map(re.escape, words)), " ", completion, count=1)
 
 
 def _note(answer: str, marked: bool, reason: str, steps: Steps) -> str:
