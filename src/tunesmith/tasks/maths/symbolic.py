@@ -26,7 +26,7 @@ class MathVerify:
     """math-verify behind a process that can be killed. Started on first use, started again after a kill."""
 
     def __init__(self, seconds: float = 6.0) -> None:
-        self._seconds = seconds
+        self.seconds = seconds
         self._process: subprocess.Popen[bytes] | None = None
         self._warm = False
         self.same = lru_cache(8192)(self._same)
@@ -70,7 +70,7 @@ class MathVerify:
         except BrokenPipeError:
             self.close()
             return None
-        ready, _, _ = select.select([process.stdout], [], [], self._seconds if self._warm else _FIRST_SECONDS)
+        ready, _, _ = select.select([process.stdout], [], [], self.seconds if self._warm else _FIRST_SECONDS)
         line = process.stdout.readline() if ready else b""
         if not line:
             self.close()

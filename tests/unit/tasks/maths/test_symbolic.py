@@ -33,11 +33,12 @@ def test_a_power_tower_is_wrong_and_takes_no_time(verifier: MathVerify) -> None:
 
 
 def test_an_answer_that_outlasts_the_deadline_is_wrong_and_the_next_is_judged() -> None:
-    hasty = MathVerify(seconds=0.000001)
+    verifier = MathVerify()
     try:
-        assert hasty.same("$x$", "$x$") is True  # the first waits for the import
-        hasty.same.cache_clear()
-        assert hasty.same("$x+y$", "$y+x$") in (False, None)
-        assert hasty.same("$a$", "$a$") is True
+        assert verifier.same("$x$", "$x$") is True  # the first waits for the import
+        verifier.seconds = 0
+        assert verifier.same("$x+y$", "$y+x$") is False
+        verifier.seconds = 6
+        assert verifier.same("$a$", "$a$") is True
     finally:
-        hasty.close()
+        verifier.close()
