@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from tunesmith.checkpoints.commit import write_whole
 from tunesmith.checkpoints.lock import RunLock
+from tunesmith.checkpoints.mirror import mirrored
 from tunesmith.config.identity import deciding, differences
 from tunesmith.config.load import Loaded, load_config
 from tunesmith.config.schema import RunConfig, Source, SqlTask
@@ -31,6 +32,7 @@ from tunesmith.tracking import Tracker, environment
 from tunesmith.types import Finding, Task
 
 if TYPE_CHECKING:
+    from tunesmith.checkpoints.mirror import Mirror
     from tunesmith.data.prepare import Prepared
     from tunesmith.data.render import Renderer
     from tunesmith.evaluate import Evaluation
@@ -60,6 +62,8 @@ class Bench:
     before: float = 0.0
     """Seconds that earlier calls of this run took."""
     started: float = field(default_factory=time.perf_counter)
+    mirror: Mirror | None = None
+    """Where copies of the run go."""
 
     @property
     def elapsed(self) -> float:
@@ -134,26 +138,33 @@ def _open_locked(
     run = run_dir(config)
     if fresh and run.root.exists():
         _set_aside(run.root)
+    mirror = stack.enter_context(mirrored(config, run, fresh=fresh, announce=announce))
+    known = read_summary(run)
     if run.config.exists():
         _require_same(run, config)
-        if read_summary(run).get("status") == "complete":
+        if known.get("status") == "complete":
             yield None
             return
-    elif resume:
+    elif resume and not known:
         raise ConfigError(
             f"there is no run to resume in {run.root}", place="--resume", remedy="start it without --resume"
         )
     run.root.mkdir(parents=True, exist_ok=True)
     write_whole(run.config, dump_config(config))
     write_whole(run.origins, json.dumps(dict(loaded.origins), indent=1))
-    before = float(read_summary(run).get("seconds", 0.0))
+    if known.get("status") == "complete":  # it came whole from the mirror
+        yield None
+        return
+    before = float(known.get("seconds", 0.0))
     tracker = stack.enter_context(Tracker(run, config))
     tracker.summary(name=config.name, status="running", environment=environment())
     task = get_task(config)
     stack.callback(task.close)
     stop = stack.enter_context(Stop.within(config.limits, before))
-    bench = Bench(config, run, tracker, task, lock, stop, announce, before=before)
-    bench.seconds.update(read_summary(run).get("stages", {}))
+    bench = Bench(config, run, tracker, task, lock, stop, announce, before=before, mirror=mirror)
+    bench.seconds.update(known.get("stages", {}))
+    if mirror is not None:
+        mirror.attach(lambda step, said: tracker.event("mirror", step, **said), tracker.summary)
     try:
         yield bench
     except BaseException as error:
@@ -257,6 +268,8 @@ def train(bench: Bench, model: Any, tokenizer: Any, prepared: Prepared, *, resum
         if config.lora is not None:
             model = add_lora(model, config.lora, config.seed)
         trainer = BUILDERS[config.train.method](config, model, tokenizer, prepared, bench.run, bench.tracker)
+        if bench.mirror is not None:
+            bench.mirror.follow(trainer)
         result = fit(trainer, bench.run, config, resume=resume, stop=bench.stop, lock=bench.lock)
         bench.tracker.summary(training=result.figures())
     bench.announce("train", result.sentence())

@@ -20,7 +20,8 @@ from tunesmith.config.expand import Problem, expand
 from tunesmith.config.explain import explain, written_key
 from tunesmith.config.layers import applies, environment_layers, merge, override_layer, read_recipe
 from tunesmith.config.read import Node, describe
-from tunesmith.config.schema import SCHEMA_VERSION, Data, Model, RunConfig, Section, Source
+from tunesmith.config.schema import SCHEMA_VERSION, Checkpoints, Data, Model, RunConfig, Section, Source
+from tunesmith.config.secrets import redact
 from tunesmith.config.shape import dotted, leaves
 from tunesmith.errors import ConfigError
 from tunesmith.types import Finding
@@ -157,8 +158,8 @@ def _not_local(config: RunConfig, tree: Node) -> Iterable[Problem]:
                 node.origin.place,
                 f"`output_dir` must be a local folder, not {describe(node.value)}: a trainer that is given a URL "
                 f"writes to a local folder named `{node.value.partition('//')[0]}`, which is lost with the machine",
-                "set output_dir to a local folder; copying runs to a bucket is a setting of its own, planned as "
-                "`checkpoints.mirror`",
+                f"set output_dir to a local folder, and `checkpoints.mirror: {redact(node.value)}` to have the run "
+                "copied there as it goes",
             )
         else:
             yield Problem(
@@ -183,6 +184,8 @@ def _rebased(value: Any, key: tuple[str | int, ...], tree: Node, environ: Mappin
         }
         if isinstance(value, Source) and _is_file(value.path):
             changes["path"] = str(_absolute(value.path, (*key, "path"), tree, environ))
+        if isinstance(value, Checkpoints) and value.mirror is not None and not _REMOTE.match(value.mirror):
+            changes["mirror"] = str(_absolute(value.mirror, (*key, "mirror"), tree, environ))
         if isinstance(value, Model) and value.name.startswith(("./", "../", "~/")):
             changes["name"] = str(_absolute(value.name, (*key, "name"), tree, environ))
         return value.model_copy(update=changes) if changes else value

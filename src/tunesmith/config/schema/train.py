@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from tunesmith.config.schema.section import Section
 
@@ -82,3 +83,22 @@ class Checkpoints(Section):
     result."""
     keep_last: int = Field(3, ge=2)
     """Complete checkpoints kept; at least 2, because while the newest is written the one before is the way back."""
+    mirror: str | None = None
+    """Where the run is copied as it goes: `gs://bucket/folder`, `s3://bucket/folder` or a folder on another disk. The
+    same command on an empty machine continues from there. Credentials are those of the clouds' own tools."""
+    mirror_wait: float = Field(900.0, ge=0, allow_inf_nan=False)
+    """Seconds that a run waits at its end for the mirror to have everything, before it says what is not safe and exits
+    with code 4."""
+
+    @field_validator("mirror")
+    @classmethod
+    def _mirror_is_an_address(cls, value: str | None) -> str | None:
+        kind = re.match(r"([A-Za-z][A-Za-z0-9+.-]*):/", value) if value else None
+        if kind and kind.group(1) not in ("gs", "s3", "file"):
+            raise ValueError(
+                f"there is no mirror for addresses that begin with {kind.group()}; "
+                "use gs://bucket/folder, s3://bucket/folder or a folder"
+            )
+        if kind and kind.group(1) != "file" and not re.match(r"..://[a-z0-9]", str(value)):
+            raise ValueError("the address names no bucket; write gs://bucket/folder or s3://bucket/folder")
+        return value

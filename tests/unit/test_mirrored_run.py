@@ -1,0 +1,138 @@
+"""A run with a mirror: on an empty machine the same command continues to the same bits, and nothing is called safe that
+is not."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from transformers import TrainerCallback
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from bucket_server import BucketServer, Fault
+
+from tunesmith import pipeline
+from tunesmith.checkpoints import mirror as mirror_module
+from tunesmith.checkpoints import replicate
+from tunesmith.config.load import load_config
+from tunesmith.errors import ConfigError, NoCheckpointError, StorageError
+from tunesmith.storage import LeaseHeldError, open_store, take_lease
+from tunesmith.train import callbacks
+
+PAIRS = {"Peru": "Lima", "Chile": "Santiago", "Kenya": "Nairobi", "Japan": "Tokyo", "Cuba": "Havana", "Ghana": "Accra"}
+
+
+class Vanished(BaseException):
+    """The machine is gone: nothing is tidied up."""
+
+
+@pytest.fixture
+def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[BucketServer]:
+    with BucketServer() as server:
+        for name, value in server.environ().items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.setenv("TUNESMITH_STORAGE_TIMEOUT", "2")
+        monkeypatch.setattr(replicate, "FIRST_WAIT", 0.05)
+        yield server
+
+
+@pytest.fixture
+def recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_model_dir: Callable[[str], Path]) -> Path:
+    turns = [[("user", f"Capital of {k}?"), ("assistant", f"It is {v}.")] for k, v in PAIRS.items()]
+    records = [{"messages": [{"role": r, "content": c} for r, c in turn]} for turn in turns]
+    (tmp_path / "train.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+    path = tmp_path / "recipe.yaml"
+    path.write_text(f"""
+name: tiny
+task: chat
+data: {{train: train.jsonl, validation_share: 0}}
+model: {{name: {tiny_model_dir("mistral")}}}
+lora: {{r: 4, target_modules: all-linear}}
+train: {{max_steps: 6, batch_size: 2, logging_steps: 1, learning_rate: 1e-2}}
+checkpoints: {{save_steps: 2, keep_last: 2}}
+exports: []
+""")
+    monkeypatch.chdir(tmp_path)
+    return path
+
+
+def run(recipe: Path, *overrides: str, **options: Any) -> Any:
+    return pipeline.run(load_config(recipe, overrides, environ={}), **options)
+
+
+def weights(root: Path) -> str:
+    return hashlib.sha256((root / "adapter" / "adapter_model.safetensors").read_bytes()).hexdigest()
+
+
+class VanishAfter(TrainerCallback):
+    """Takes the machine away after a step, once the mirror has confirmed another."""
+
+    def __init__(self, step: int, confirmed: int, mirror: Any) -> None:
+        self.step, self.confirmed, self.mirror = step, confirmed, mirror
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        print("STEP", state.global_step, self.step, self.mirror.status)
+        if state.global_step == self.step:
+            for _ in range(1000):
+                if (self.mirror.status.confirmed_step or 0) >= self.confirmed:
+                    raise Vanished
+                time.sleep(0.01)
+            raise AssertionError("the mirror never confirmed it")
+
+
+@pytest.fixture
+def vanish(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, int], None]:
+    """`vanish(step, confirmed)`: the next run ends like that."""
+
+    def arrange(step: int, confirmed: int) -> None:
+        class Both(callbacks.CopyOnSave):
+            def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+                monkeypatch.setattr(callbacks, "CopyOnSave", original)
+                VanishAfter(step, confirmed, self.mirror).on_step_end(args, state, control)
+
+        original = callbacks.CopyOnSave
+        monkeypatch.setattr(callbacks, "CopyOnSave", Both)
+
+    return arrange
+
+
+@pytest.mark.parametrize("where", ["s3://bucket/runs", "gs://bucket/runs", "folder"])
+@pytest.mark.parametrize(("step", "confirmed"), [(3, 2), (5, 4)])
+@pytest.mark.usefixtures("bucket")
+def test_on_an_empty_machine_the_same_command_continues_to_the_same_bits(
+    recipe: Path, tmp_path: Path, vanish: Callable[[int, int], None], where: str, step: int, confirmed: int
+) -> None:
+    run(recipe, "name=whole")
+    vanish(step, confirmed)
+    with pytest.raises(Vanished):
+        run(recipe, f"checkpoints.mirror={where}")
+    shutil.rmtree(tmp_path / "runs" / "tiny")
+    shutil.rmtree(tmp_path / "runs" / ".cache")
+    said: list[str] = []
+    summary = run(recipe, f"checkpoints.mirror={where}", announce=lambda stage, line: said.append(f"{stage}: {line}"))
+    assert any("restored from step" in line for line in said) and any("everything is safe at" in line for line in said)
+    assert weights(tmp_path / "runs" / "tiny") == weights(tmp_path / "runs" / "whole")
+    assert summary["status"] == "complete"
+    steps = [json.loads(line) for line in (tmp_path / "runs" / "tiny" / "events.jsonl").read_text().splitlines()]
+    assert {e["step"] for e in steps if e["event"] == "log"} == {1, 2, 3, 4, 5, 6}
+    assert any(e["event"] == "mirror" and e["state"] == "confirmed" and e["step"] == 6 for e in steps)
+    assert run(recipe, f"checkpoints.mirror={where}")["status"] == "complete"  # and again: nothing to do
+    shutil.rmtree(tmp_path / "runs" / "tiny")
+    assert run(recipe, f"checkpoints.mirror={where}")["status"] == "complete"
+    assert weights(tmp_path / "runs" / "tiny") == weights(tmp_path / "runs" / "whole")
+
+
+def test_debug(recipe, tmp_path, bucket):
+    import logging
+    logging.getLogger("tunesmith").setLevel(10)
+    s = run(recipe, "checkpoints.mirror=s3://bucket/runs", announce=lambda a, b: print(a, b))
+    print(sorted(bucket.objects))
+    print((tmp_path / "runs/tiny/events.jsonl").read_text())
+    assert 0
