@@ -78,7 +78,6 @@ class VanishAfter(TrainerCallback):
         self.step, self.confirmed, self.mirror = step, confirmed, mirror
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        print("STEP", state.global_step, self.step, self.mirror.status)
         if state.global_step == self.step:
             for _ in range(1000):
                 if (self.mirror.status.confirmed_step or 0) >= self.confirmed:
@@ -127,12 +126,3 @@ def test_on_an_empty_machine_the_same_command_continues_to_the_same_bits(
     shutil.rmtree(tmp_path / "runs" / "tiny")
     assert run(recipe, f"checkpoints.mirror={where}")["status"] == "complete"
     assert weights(tmp_path / "runs" / "tiny") == weights(tmp_path / "runs" / "whole")
-
-
-def test_debug(recipe, tmp_path, bucket):
-    import logging
-    logging.getLogger("tunesmith").setLevel(10)
-    s = run(recipe, "checkpoints.mirror=s3://bucket/runs", announce=lambda a, b: print(a, b))
-    print(sorted(bucket.objects))
-    print((tmp_path / "runs/tiny/events.jsonl").read_text())
-    assert 0
