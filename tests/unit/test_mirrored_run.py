@@ -16,14 +16,10 @@ import pytest
 from transformers import TrainerCallback
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from bucket_server import BucketServer, Fault
-
+from bucket_server import BucketServer
 from tunesmith import pipeline
-from tunesmith.checkpoints import mirror as mirror_module
 from tunesmith.checkpoints import replicate
 from tunesmith.config.load import load_config
-from tunesmith.errors import ConfigError, NoCheckpointError, StorageError
-from tunesmith.storage import LeaseHeldError, open_store, take_lease
 from tunesmith.train import callbacks
 
 PAIRS = {"Peru": "Lima", "Chile": "Santiago", "Kenya": "Nairobi", "Japan": "Tokyo", "Cuba": "Havana", "Ghana": "Accra"}
