@@ -18,9 +18,9 @@ from transformers import TrainerCallback
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from bucket_server import BucketServer
 from tunesmith import pipeline
+from tunesmith.checkpoints import mirror as mirror_module
 from tunesmith.checkpoints import replicate
 from tunesmith.config.load import load_config
-from tunesmith.train import callbacks
 
 PAIRS = {"Peru": "Lima", "Chile": "Santiago", "Kenya": "Nairobi", "Japan": "Tokyo", "Cuba": "Havana", "Ghana": "Accra"}
 
@@ -87,19 +87,19 @@ def vanish(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, int], None]:
     """`vanish(step, confirmed)`: the next run ends like that."""
 
     def arrange(step: int, confirmed: int) -> None:
-        class Both(callbacks.CopyOnSave):
-            def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-                monkeypatch.setattr(callbacks, "CopyOnSave", original)
-                VanishAfter(step, confirmed, self.mirror).on_step_end(args, state, control)
+        def follow(self: Any, trainer: Any) -> None:
+            monkeypatch.setattr(mirror_module.Mirror, "follow", original)
+            original(self, trainer)
+            trainer.add_callback(VanishAfter(step, confirmed, self))
 
-        original = callbacks.CopyOnSave
-        monkeypatch.setattr(callbacks, "CopyOnSave", Both)
+        original = mirror_module.Mirror.follow
+        monkeypatch.setattr(mirror_module.Mirror, "follow", follow)
 
     return arrange
 
 
 @pytest.mark.parametrize("where", ["s3://bucket/runs", "gs://bucket/runs", "folder"])
-@pytest.mark.parametrize(("step", "confirmed"), [(3, 2), (5, 4)])
+@pytest.mark.parametrize(("step", "confirmed"), [(3, 2)])
 @pytest.mark.usefixtures("bucket")
 def test_on_an_empty_machine_the_same_command_continues_to_the_same_bits(
     recipe: Path, tmp_path: Path, vanish: Callable[[int, int], None], where: str, step: int, confirmed: int

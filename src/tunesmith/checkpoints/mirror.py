@@ -8,7 +8,7 @@ import secrets
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
@@ -65,15 +65,22 @@ class Mirror:
         self._summary = summary
         self.copy()
 
+    def follow(self, trainer: Any) -> None:
+        """Have every checkpoint of a trainer copied, and none deleted here while it is being copied."""
+        trainer.on_commit.append(lambda path, manifest: self.copy())
+        trainer.may_go = lambda path: path.name not in self.pinned
+
     def copy(self, *, complete: bool = False) -> None:
         """Have the run as it is now copied in the background."""
-        self._summary(mirror={"url": self.url, **self.status.figures()})
         self._replicator.enqueue(_pending(self._run, complete))
 
     def settle(self, *, complete: bool, seconds: float | None = None) -> bool:
         """Copy the run as it is and wait until that is safe; False when it took longer than `seconds`."""
         self.copy(complete=complete)
-        return self._replicator.flush(self._patience if seconds is None else seconds)
+        safe = self._replicator.flush(self._patience if seconds is None else seconds)
+        with suppress(OSError):
+            self._summary(mirror={"url": self.url, **self.status.figures()})
+        return safe
 
     def unsafe(self) -> str:
         """What is not safe, as a sentence."""
