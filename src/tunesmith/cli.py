@@ -389,6 +389,31 @@ def data_stats(recipe: Recipe, overrides: Overrides = None, sets: Sets = None, a
         print(prepared.ledger.text())
 
 
+@data_app.command("leaks")
+def data_leaks(
+    recipe: Recipe,
+    overrides: Overrides = None,
+    sets: Sets = None,
+    against: Annotated[
+        list[str] | None, typer.Option(help="A further file that nothing may be trained on; may be repeated.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Training rows that a test set, or a test file of your own, has seen: every pair; exit code 1 if there is one."""
+    from tunesmith import pipeline
+    from tunesmith.data.leaks import leaks_of
+
+    loaded = _load(recipe, [*(overrides or []), "data.leaks.near=warn", "data.leaks.contaminated=warn"], sets)
+    with pipeline.look(loaded) as (prepared, _):
+        pairs, ledger = leaks_of(prepared, loaded.config.data, against or ()), prepared.ledger
+    if as_json:
+        _print_json({"pairs": [asdict(pair) for pair in pairs], "ledger": ledger.figures()})
+    else:
+        print("\n".join(pair.sentence() for pair in pairs) or "no training row is like a held-out one")
+        print(ledger.text())
+    raise typer.Exit(1 if pairs else 0)
+
+
 # --- inside -----------------------------------------------------------------------------------------------------------
 
 

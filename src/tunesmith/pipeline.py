@@ -203,7 +203,11 @@ def _with_built_data(config: RunConfig, task: Task, run: RunDir) -> tuple[RunCon
     if "train" not in sources:
         raise DataError("no training example could be built", place="task.build", remedy="raise task.build.examples")
     tests = {name.removeprefix("test_"): source for name, source in sources.items() if name != "train"}
-    data = config.data.model_copy(update={"train": sources["train"], "test": {**tests, **config.data.test}})
+    leaks = config.data.leaks
+    if "unseen" in tests:  # the builder kept their skeletons out of training, and the gate holds it to that
+        leaks = leaks.model_copy(update={"unseen_skeletons": [*leaks.unseen_skeletons, "unseen"]})
+    update = {"train": sources["train"], "test": {**tests, **config.data.test}, "leaks": leaks}
+    data = config.data.model_copy(update=update)
     return config.model_copy(update={"data": data}), built.counts
 
 

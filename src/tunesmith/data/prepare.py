@@ -25,6 +25,7 @@ from tunesmith.data.cache import (
     write_tokens,
 )
 from tunesmith.data.formats import Format, RowRefused, Turns, detect, read_example, to_messages
+from tunesmith.data.leaks import Detective, Held, Pair, against, gate, held, policy_of
 from tunesmith.data.ledger import Dropped, Ledger, LedgerSummary
 from tunesmith.data.render import Renderer
 from tunesmith.data.sources import read_records, source_files
@@ -35,7 +36,7 @@ from tunesmith.types import Example, Finding, Record, Task, Tokens
 
 log = logging.getLogger(__name__)
 
-FORMAT = 1
+FORMAT = 2
 """Part of the cache's key: raise it when the same inputs would give other rows."""
 _LOOK_AHEAD = 20
 _BATCH = 512
@@ -138,8 +139,10 @@ def _fill(config: RunConfig, task: Task, renderer: Renderer, draft: Path, ledger
         findings.extend(loaded.findings)
         return loaded.examples
 
+    questions: list[Held] = []
     for at, (name, source) in enumerate(data.test.items()):
         asked = _askable(load(source, f"test:{name}"), f"test:{name}", renderer, ledger)
+        questions += held(name, asked)
         write_examples(draft, f"test-{at}", asked)
         for example in asked:
             held_out.setdefault(prompt_key(example), f"test set {name!r} ({example.place})")
@@ -157,6 +160,10 @@ def _fill(config: RunConfig, task: Task, renderer: Renderer, draft: Path, ledger
     _drop(leaked, "train", ledger)
     if leaked or repeated:
         findings.append(_leak(leaked + repeated))
+    training, told = _without_likeness(
+        training, [*questions, *against(data.leaks, data.max_record_bytes)], config, ledger
+    )
+    findings.extend(told)
     rows = {
         "train": _render(training, "train", "train", renderer, draft, ledger),
         "validation": _render(
@@ -297,6 +304,26 @@ def _without_leaks(
     return kept, leaked
 
 
+def _without_likeness(
+    training: list[Example], questions: list[Held], config: RunConfig, ledger: Ledger
+) -> tuple[list[Example], list[Finding]]:
+    """The training examples that give nothing away; raises `CheckFailed` where a test set's claim is broken."""
+    if not questions:
+        return training, []
+    settings, detective = config.data.leaks, Detective(questions, config.data.leaks)
+    kept: list[Example] = []
+    pairs: list[Pair] = []
+    for example in training:
+        pair = detective.look(example)
+        if pair is not None:
+            pairs.append(pair)
+        if pair is not None and policy_of(pair, settings) == "drop":
+            ledger.drop(Dropped(example.place, "leak", pair.sentence(), example.id), "train")
+        else:
+            kept.append(example)
+    return kept, gate(pairs, settings)
+
+
 def _drop(leaked: list[tuple[Example, str]], split: str, ledger: Ledger) -> None:
     for example, where in leaked:
         ledger.drop(Dropped(example.place, "leak", f"the same question is in {where}", example.id), split)
@@ -395,6 +422,7 @@ def _key(config: RunConfig, task: Task, renderer: Renderer, cache_dir: Path) -> 
     """Digest of everything the rows depend on."""
     data = config.data
     sources = {"train": data.train, "validation": data.validation, **{f"test:{n}": s for n, s in data.test.items()}}
+    sources |= {f"against:{at}": source for at, source in enumerate(data.leaks.against)}
     module = sys.modules[type(task).__module__].__file__
     return cache_key(
         {
@@ -408,6 +436,7 @@ def _key(config: RunConfig, task: Task, renderer: Renderer, cache_dir: Path) -> 
             "special": [renderer.tokenizer.bos_token, renderer.tokenizer.eos_token, config.model.end_token, DATE],
             "lengths": [data.max_length, data.too_long, data.max_record_bytes],
             "split": [config.seed, data.validation_share, data.max_dropped],
+            "leaks": data.leaks.model_dump(mode="json", exclude={"against"}),
         }
     )
 

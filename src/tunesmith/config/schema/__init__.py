@@ -7,7 +7,7 @@ One file a section; `run.py` puts them together.
 
 from __future__ import annotations
 
-from tunesmith.config.schema.data import Data, Source, SourceField
+from tunesmith.config.schema.data import Data, Leaks, Source, SourceField
 from tunesmith.config.schema.evaluate import Evaluate, Generate, Tracking
 from tunesmith.config.schema.exports import AdapterExport, Export, MergedExport
 from tunesmith.config.schema.model import Lora, Model, Quantization
@@ -27,6 +27,7 @@ __all__ = [
     "Evaluate",
     "Export",
     "Generate",
+    "Leaks",
     "Lora",
     "MathsTask",
     "MergedExport",

@@ -41,6 +41,27 @@ def _source_by_path(value: Any) -> Any:
 SourceField = Annotated[Source, BeforeValidator(_source_by_path)]
 
 
+class Leaks(Section):
+    """What training may have seen of the test sets. The same question is always left out of training."""
+
+    near: Literal["allow", "warn", "drop", "error"] = "warn"
+    """What to do about training rows that ask nearly the same as a test set does (with the same answer or the same
+    values: a template filled otherwise is another question), or that contain its question word for word."""
+    similarity: float = Field(0.7, gt=0.5, le=1)
+    """From which Jaccard similarity of character 5-grams two questions are nearly the same. One word changed in a
+    question of twelve leaves about 0.75."""
+    unseen_skeletons: list[str] = Field(default_factory=list)
+    """Test sets that claim that no query like theirs was trained on, values masked. A broken claim stops the run."""
+    unseen_databases: list[str] = Field(default_factory=list)
+    """Test sets that claim that their databases were not trained on. A broken claim stops the run."""
+    against: list[SourceField] = Field(default_factory=list)
+    """Further files of yours that nothing may be trained on, in any format: a test set that is graded elsewhere."""
+    contaminated: Literal["warn", "drop", "error"] = "error"
+    """What to do about training rows that repeat something of `against`."""
+    shown: int = Field(5, ge=1)
+    """How many offending pairs are shown of each kind; `tunesmith data leaks` shows all."""
+
+
 class Data(Section):
     """From records to rows of tokens."""
 
@@ -61,5 +82,13 @@ class Data(Section):
     """A larger record is reported by size before anything reads it: it is usually a data dump in a prompt."""
     max_dropped: float = Field(0.02, ge=0, le=1)
     """The run stops when more than this share of the records would be dropped."""
+    leaks: Leaks = Leaks()
     cache_dir: Path | None = None
     """Where prepared rows are kept; without it, `.tunesmith/cache` beside the recipe's output directory."""
+
+    @model_validator(mode="after")
+    def _claims_are_of_test_sets(self) -> Self:
+        claimed = {*self.leaks.unseen_skeletons, *self.leaks.unseen_databases}
+        if missing := sorted(claimed - set(self.test)) if self.train is not None else []:
+            raise ValueError(f"data.leaks speaks of test sets that are not there: {', '.join(missing)}")
+        return self
