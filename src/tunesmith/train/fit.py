@@ -13,7 +13,7 @@ from typing import Any
 from tunesmith.checkpoints.lock import RunLock
 from tunesmith.checkpoints.resume import Folder, Found, Place, find_checkpoint
 from tunesmith.config.schema import RunConfig
-from tunesmith.errors import ConfigError, DivergedError, ModelError, StoppedError
+from tunesmith.errors import ConfigError, DivergedError, StoppedError
 from tunesmith.model.load import ParameterCount, count_parameters
 from tunesmith.model.lora import with_peft
 from tunesmith.model.memory import read_memory
@@ -50,6 +50,10 @@ class TrainResult:
     best_step: int | None
     """Step whose weights were kept, where early stopping chose them."""
     parameters: ParameterCount
+    set_aside: list[str]
+    """Ids of the examples that were not trained on to the end, because their loss or gradient was not a number."""
+    skipped_steps: list[int]
+    """Steps that made no update, because their loss was out of all proportion."""
     saving_share: float
     """Share of the time of this call that checkpoints took."""
     peak_memory_mb: int
@@ -66,6 +70,8 @@ class TrainResult:
         if self.validation_loss is not None:
             text += f", validation loss {self.validation_loss:.4f}, perplexity {self.perplexity:.3f}"
         text += f", {self.tokens_per_second:,.0f} tokens/s"
+        if self.set_aside or self.skipped_steps:
+            text += f", {len(self.set_aside)} examples set aside, {len(self.skipped_steps)} steps without an update"
         return f"{text}, {self.sharing:.1f} for each computed" if self.sharing > 1.05 else text
 
 
@@ -140,8 +146,6 @@ def load_trained(config: RunConfig, run: RunDir, base: Any) -> Any:
 
 
 def _train(trainer: Any, found: Found | None, run: RunDir) -> None:
-    import torch
-
     if found is not None:
         log.info("continuing from step %d", found.manifest.step)
         if _is_done(trainer, found.path):
@@ -156,13 +160,6 @@ def _train(trainer: Any, found: Found | None, run: RunDir) -> None:
             stop.check()
     except Finished:
         pass
-    except torch.OutOfMemoryError as error:
-        raise ModelError(
-            f"out of memory: {str(error).splitlines()[0]}",
-            place="train.max_tokens",
-            remedy="halve train.max_tokens (it changes memory, never the result), "
-            "or set train.gradient_checkpointing: true",
-        ) from error
     finally:
         trainer.callback(LiveView).close()
     if not alone and trainer.state.global_step < trainer.state.max_steps and stop.asked:
@@ -224,6 +221,8 @@ def _result(
         tokens_per_second=round(here.tokens / seconds, 1) if seconds else 0.0,
         sharing=round(here.tokens / trainer.computed, 3) if trainer.computed else 1.0,
         best_step=best.best_step if best is not None else None,
+        set_aside=trainer.set_aside,
+        skipped_steps=trainer.skipped,
         saving_share=round(trainer.seconds_saving / seconds, 5) if seconds else 0.0,
         parameters=parameters,
         peak_memory_mb=memory.gpu_peak or memory.peak_rss,

@@ -7,7 +7,7 @@ import importlib
 import inspect
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Any, NamedTuple
 
@@ -15,11 +15,10 @@ import torch
 from torch import Tensor
 from transformers import PrinterCallback, TrainingArguments
 
-from tunesmith.checkpoints.batches import BatchLedger
 from tunesmith.config.identity import deciding
 from tunesmith.config.schema import RunConfig
 from tunesmith.data.prepare import Prepared
-from tunesmith.errors import ConfigError, DataError, DivergedError
+from tunesmith.errors import ConfigError, DataError
 from tunesmith.model.attention import require_isolation, row_inputs, rows_in
 from tunesmith.model.identity import base_identity
 from tunesmith.model.load import recompute_activations
@@ -27,7 +26,7 @@ from tunesmith.rundir import RunDir
 from tunesmith.tracking import Tracker
 from tunesmith.train.arguments import training_arguments
 from tunesmith.train.callbacks import KeepBest
-from tunesmith.train.durable import DurableTrainer
+from tunesmith.train.guarded import GuardedTrainer, is_out_of_memory
 from tunesmith.train.loader import StepLoader
 from tunesmith.train.progress import LiveView, Progress
 from tunesmith.train.steps import Step, Steps, only, plan_step
@@ -86,18 +85,18 @@ def build_sft_trainer(
     callbacks: list[Any] = [progress, LiveView(progress)]
     if patience is not None:
         callbacks.append(KeepBest(run, patience))
-    return ForestTrainer(config, model, tokenizer, prepared, run, arguments, callbacks)
+    trainer = ForestTrainer(config, model, tokenizer, prepared, run, arguments, callbacks)
+    trainer.tell = tracker.event
+    return trainer
 
 
-class ForestTrainer(DurableTrainer):
+class ForestTrainer(GuardedTrainer):
     """A trainer whose loader hands out whole optimizer steps, each a set of examples.
 
     A step is planted as a forest, computed row by row, and its loss is the sum over its label tokens divided by their
     number, so how it falls into rows (`train.max_tokens`) changes memory and never the update. With several processes
     (`torchrun`) each computes its share of a step's rows.
     """
-
-    model: Any
 
     def __init__(
         self,
@@ -117,7 +116,7 @@ class ForestTrainer(DurableTrainer):
         self.waited = 0.0
         """Seconds that steps have waited for their rows."""
         self._keeps_logits = "logits_to_keep" in inspect.signature(_without_adapter(model).forward).parameters
-        self._planting = {
+        self.planting = {
             "max_tokens": config.train.max_tokens,
             "share": config.train.share_prefixes,
             "pad_id": tokenizer.pad_token_id,
@@ -129,10 +128,8 @@ class ForestTrainer(DurableTrainer):
             config.seed,
             rank=arguments.process_index,
             world=arguments.world_size,
-            **self._planting,
+            **self.planting,
         )
-        self._batches: BatchLedger | None = None
-        self._chain = ""
         super().__init__(
             config,
             run,
@@ -158,26 +155,20 @@ class ForestTrainer(DurableTrainer):
         finally:
             self.waited += time.perf_counter() - start
 
-    def training_step(self, model: Any, inputs: Step, num_items_in_batch: Any = None) -> Tensor:
-        """Forward and backward over all rows of a step; returns its loss per label token."""
-        self._note(inputs)
+    def row_losses(self, model: Any, step: Step) -> Tensor:
+        """Forward and backward over the rows of a step; the sum of the loss of each, shape (rows,)."""
         model.train()
         # Processes average their gradients, and each has a part of the sum: so each counts for all of them.
-        labels = max(1, inputs.labels) / self.args.world_size
+        labels = max(1, step.labels) / self.args.world_size
         sums = []
         with rows_in(self.model):
-            for at, row in enumerate(inputs.rows):
-                with nullcontext() if at == len(inputs.rows) - 1 else self.accelerator.no_sync(model):
+            for at, row in enumerate(step.rows):
+                with nullcontext() if at == len(step.rows) - 1 else self.accelerator.no_sync(model):
                     loss = self.row_loss(model, row)
                     self.accelerator.backward(loss / labels)
                 sums.append(loss.detach())
-        self.computed += inputs.computed
-        losses = torch.stack(sums)
-        if not bool(torch.isfinite(losses).all()):
-            bad = int((~torch.isfinite(losses)).nonzero()[0, 0])
-            raise self._diverged(f"the loss is {losses[bad].item()}, not a number", inputs.examples[bad])
-        total: Tensor = losses.sum() / labels
-        return total
+        self.computed += step.computed
+        return torch.stack(sums)
 
     def row_loss(self, model: Any, row: dict[str, Tensor]) -> Tensor:
         """Sum of the loss over one row's label tokens; logits are computed at those positions alone.
@@ -197,13 +188,6 @@ class ForestTrainer(DurableTrainer):
         ).logits[0]
         return self.loss(logits if self._keeps_logits else logits[at], row["labels"][0][at])
 
-    def _clip_grad_norm(self, model: Any) -> Any:
-        norm = super()._clip_grad_norm(model)
-        # With a loss scaler an infinite gradient is an ordinary event: it skips the step and lowers the scale.
-        if self.accelerator.scaler is None and not math.isfinite(float(norm)):
-            raise self._diverged(f"the gradient's norm is {float(norm)}, not a number", [])
-        return norm
-
     def _get_num_items_in_batch(self, batch_samples: list[Any], device: Any) -> None:
         """The step counts its labels itself."""
         return None
@@ -211,15 +195,6 @@ class ForestTrainer(DurableTrainer):
     def floating_point_ops(self, inputs: Any) -> int:
         """Not counted."""
         return 0
-
-    def _diverged(self, what: str, examples: Sequence[str]) -> DivergedError:
-        shown = ", ".join(examples[:8]) + (f" and {len(examples) - 8} more" if len(examples) > 8 else "")
-        return DivergedError(
-            f"{what} at step {self.state.global_step + 1}" + (f", in examples {shown}" if shown else ""),
-            place=str(self.run_files.root),
-            remedy="lower train.learning_rate or raise train.warmup_ratio; look at the examples with "
-            "`tunesmith data show`. The checkpoints before this step are intact",
-        )
 
     # --- order of the data ----------------------------------------------------------------------------------------
 
@@ -232,21 +207,6 @@ class ForestTrainer(DurableTrainer):
             pin_memory=self.args.dataloader_pin_memory,
             prefetch=self.args.dataloader_prefetch_factor,
         )
-
-    def _note(self, inputs: Step) -> None:
-        """Write down what the step is trained on; after a resume, make sure that it is what it was."""
-        if self._batches is None:
-            self._batches = BatchLedger(self.run_files.batches, self.state.global_step, self._chain)
-        if self.args.should_save:
-            self._batches.note(self.state.global_step + 1, inputs.digest)
-
-    def own_state(self) -> dict[str, Any]:
-        """The digest of all steps so far."""
-        return {"batches": self._batches.chain if self._batches is not None else self._chain}
-
-    def restore_own_state(self, state: dict[str, Any]) -> None:
-        """Continue from what `own_state` said."""
-        self._chain = state["batches"]
 
     def seen(self, start: int, stop: int) -> Seen:
         """What steps `start` to `stop` (not included) showed the model."""
@@ -284,8 +244,14 @@ class ForestTrainer(DurableTrainer):
         total, labels = 0.0, 0
         with torch.no_grad(), rows_in(self.model):
             for start in range(0, len(dataset), size):
-                step = plan_step(dataset[start : start + size], **self._planting)
-                total += sum(float(self.row_loss(self.model, row)) for row in step.rows)
+                step = plan_step(dataset[start : start + size], **self.planting)
+                try:
+                    total += sum(float(self.row_loss(self.model, row)) for row in step.rows)
+                except (RuntimeError, MemoryError) as error:
+                    if not is_out_of_memory(error) or len(step.rows) == len(dataset[start : start + size]):
+                        raise
+                    each = [plan_step([one], **self.planting) for one in dataset[start : start + size]]
+                    total += sum(float(self.row_loss(self.model, row)) for one in each for row in one.rows)
                 labels += step.labels
         loss = total / max(1, labels)
         if not math.isfinite(loss):

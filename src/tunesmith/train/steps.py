@@ -76,7 +76,7 @@ class Steps(Dataset[Step]):
     """
 
     def __init__(self, examples: Sequence[Tokens], batch_size: int, total: int, seed: int, **planting: Any) -> None:
-        self._examples, self._batch_size, self._total, self._seed = examples, batch_size, total, seed
+        self.examples, self._batch_size, self._total, self._seed = examples, batch_size, total, seed
         self._planting = planting
         self._epoch, self._order = -1, np.zeros(0, np.int64)
         self.per_epoch = steps_per_epoch(len(examples), batch_size)
@@ -85,7 +85,7 @@ class Steps(Dataset[Step]):
         return self._total
 
     def __getitem__(self, step: int) -> Step:
-        examples = [self._examples[int(at)] for at in self.members(step)]
+        examples = [self.examples[int(at)] for at in self.members(step)]
         return replace(plan_step(examples, **self._planting), digest=digest_examples(examples))
 
     def members(self, step: int) -> NDArray[np.int64]:
@@ -97,7 +97,7 @@ class Steps(Dataset[Step]):
         """Indices of all examples in the order of an epoch: a permutation by a counter-based generator (Philox)."""
         if epoch != self._epoch:
             generator = np.random.Generator(np.random.Philox(key=[self._seed, epoch]))
-            self._epoch, self._order = epoch, generator.permutation(len(self._examples))
+            self._epoch, self._order = epoch, generator.permutation(len(self.examples))
         return self._order
 
 

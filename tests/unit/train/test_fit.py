@@ -178,7 +178,7 @@ def test_control_c_saves_and_says_how_to_go_on(train_run: Make) -> None:
 def test_a_loss_that_is_no_number_stops_the_run_and_names_step_and_examples(
     train_run: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made = train_run(checkpoints={"save_steps": 1}, train={"max_tokens": 40})
+    made = train_run(checkpoints={"save_steps": 1}, train={"max_tokens": 40, "on_divergence": "stop"})
     plain = made.trainer.loss
     calls = iter(range(1000))
 
@@ -186,7 +186,7 @@ def test_a_loss_that_is_no_number_stops_the_run_and_names_step_and_examples(
         return plain(logits, labels) * (float("nan") if made.trainer.state.global_step == 2 and next(calls) else 1)
 
     monkeypatch.setattr(made.trainer, "loss", broken)
-    with pytest.raises(DivergedError, match=r"not a number at step 3, in examples example-\d+") as diverged:
+    with pytest.raises(DivergedError, match=r"not a number, at step 3, in examples example-\d+") as diverged:
         run_to_end(made)
     assert diverged.value.exit_code == 7
     assert sorted(path.name for path in made.run.checkpoints.glob("checkpoint-*")) == ["checkpoint-1", "checkpoint-2"]
@@ -198,7 +198,7 @@ def test_a_gradient_that_is_no_number_never_reaches_the_weights(train_run: Make)
     made = train_run()
     name, parameter = next((n, p) for n, p in made.model.named_parameters() if p.requires_grad)
     parameter.register_hook(lambda gradient: gradient * float("inf"))
-    with pytest.raises(DivergedError, match="gradient's norm is nan, not a number at step 1"):
+    with pytest.raises(DivergedError, match="the gradient is not a number, at step 1"):
         run_to_end(made)
     assert bool(torch.isfinite(parameter).all()), name
 

@@ -60,6 +60,13 @@ class Sft(Section):
     """Stop after this many validations without a better validation loss, and keep the best."""
     loss: str | None = Field(None, pattern=r"^[\w.]+:\w+$")
     """`module:function(logits, labels) -> sum over the label tokens`, instead of cross entropy."""
+    on_divergence: Literal["set_aside", "stop"] = "set_aside"
+    """What to do when a loss or a gradient is not a number: set aside, by name, the examples that make it so and take
+    the step without them, or stop. A step whose loss is a spike makes no update, or stops the run. It always stops
+    (exit code 7) when it goes on: more than 3 spikes in a row, or more than 2 % of the examples set aside."""
+    spike_sigma: float | None = Field(6.0, gt=1, allow_inf_nan=False)
+    """A loss is a spike when it is so many standard deviations above the mean of the last 128 steps, of which there
+    must be 32; null looks for none."""
     extra: dict[str, Any] = Field(default_factory=dict)
     """Further `transformers.TrainingArguments`, by name; an unknown one is refused."""
 
