@@ -15,8 +15,9 @@ from typing import Any
 import pytest
 from transformers import TrainerCallback
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
+sys.path.insert(0, str(Path(__file__).parents[1] / "doubles"))
 from bucket_server import BucketServer
+
 from tunesmith import pipeline
 from tunesmith.checkpoints import mirror as mirror_module
 from tunesmith.checkpoints import replicate

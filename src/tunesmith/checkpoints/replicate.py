@@ -212,7 +212,7 @@ class Replicator:
 
     def _failed(self, pending: Pending, error: StorageError) -> None:
         self.status.failures += 1
-        self.status.error = redact(f"{error.place}: {error.message}" if error.place else error.message)
+        self.status.error = redact(error.message)
         if self._failing_since is not None:
             log.debug("the mirror still does not take step %d: %s", pending.step, self.status.error)
             return

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parents[2]))
+sys.path.insert(0, str(Path(__file__).parents[2] / "doubles"))
 from bucket_server import BucketServer
+
 from tunesmith.storage import Store, open_store
 from tunesmith.storage.memory import MemoryStore
 

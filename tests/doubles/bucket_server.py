@@ -9,6 +9,7 @@ import contextlib
 import hashlib
 import re
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -84,6 +85,8 @@ class _Server(ThreadingHTTPServer):
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+    wbufsize = -1
     server: _Server
 
     def log_message(self, *_: Any) -> None:
@@ -182,10 +185,11 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(body)) if status != 204 else "0")
         self.end_headers()
         if self.command == "HEAD":
+            self.wfile.flush()
             return
         self.wfile.write(body if short is None else body[:short])
+        self.wfile.flush()
         if short is not None:
-            self.wfile.flush()
             self._close()
 
     def _close(self) -> None:
@@ -206,3 +210,18 @@ def _listing(objects: dict[str, bytes], prefix: str) -> bytes:
         if key.startswith(prefix)
     )
     return f"<ListBucketResult><IsTruncated>false</IsTruncated>{found}</ListBucketResult>".encode()
+
+
+def main() -> None:
+    """A server in a process of its own: prints its address, and is `away` or `back` as its input says."""
+    with BucketServer() as server:
+        print(server.endpoint, flush=True)
+        for line in sys.stdin:
+            away = line.strip() == "away"
+            server.fault = (
+                (lambda request: Fault("hang", 1.0) if request.number % 3 else Fault("status", 503)) if away else None
+            )
+
+
+if __name__ == "__main__":
+    main()
