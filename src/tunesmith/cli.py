@@ -320,10 +320,49 @@ def data_build(
     recipe: Recipe,
     overrides: Overrides = None,
     sets: Sets = None,
+    source: Annotated[
+        str | None,
+        typer.Option(
+            "--from", help="Collect documents instead: qdrant://host:6333#collection, or a file.", metavar="URL"
+        ),
+    ] = None,
+    collection: Annotated[str, typer.Option(help="Qdrant collection.")] = "",
+    type: Annotated[str, typer.Option(help="Only documents of this type.")] = "",
+    grade: Annotated[str, typer.Option(help="Only documents of this grade.")] = "",
+    where: Annotated[list[str] | None, typer.Option(help="Only documents with FIELD=VALUE; may be repeated.")] = None,
+    field: Annotated[
+        list[str] | None, typer.Option(help="Which field is what, as question=FIELD, document=FIELD, ...")
+    ] = None,
+    validation_share: Annotated[float, typer.Option(min=0, max=0.9, help="Share of the documents.")] = 0.05,
+    test_share: Annotated[float, typer.Option(min=0, max=0.9, help="Share of the documents.")] = 0.1,
+    keep_personal: Annotated[bool, typer.Option(help="Do not mask addresses and numbers of people in chats.")] = False,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the data set.")] = Path("data"),
     as_json: AsJson = False,
 ) -> None:
-    """Make a data set from the databases of a recipe: questions with SQL that was executed."""
+    """Make a data set: from the databases of a recipe, with SQL that was executed; or, with --from, from documents.
+
+    `tunesmith data build maths --from qdrant://host:6333#exams --type exam --grade 5 -o data/grade5` reads, checks and
+    splits a collection; `chat` does the same with transcripts. A recipe in place of the word brings its task settings.
+    """
+    if source is not None:
+        from tunesmith.data.collect import Wanted, collect, pairs, typed
+        from tunesmith.tasks import get_task, get_word
+
+        collector, seed = get_word(str(recipe)), 0
+        if collector is None:
+            config = _load(recipe, overrides, sets).config
+            collector, seed = get_task(config), config.seed
+        wanted = Wanted(
+            source, collector.name, collection, type, grade, {k: typed(v) for k, v in pairs(where, "--where").items()},
+            pairs(field, "--field"), validation_share, test_share, not keep_personal, seed,
+        )  # fmt: skip
+        with _announcing(False, as_json) as announce:
+            found = collect(wanted, collector, out, announce)
+            announce("build", found.ledger.text())
+            announce("build", ", ".join(f"{count:,} in {found.files[name]}" for name, count in found.counts.items()))
+        if as_json:
+            _print_json({**found._asdict(), "ledger": found.ledger.figures()})
+        return
     from tunesmith.config.schema import SqlBuild, SqlTask
     from tunesmith.tasks.sql.build import build_dataset
     from tunesmith.tasks.sql.postgres import open_server

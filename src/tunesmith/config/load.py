@@ -191,6 +191,8 @@ def _rebased(value: Any, key: tuple[str | int, ...], tree: Node, environ: Mappin
         return value.model_copy(update=changes) if changes else value
     if isinstance(value, dict) and any(isinstance(item, Path | Section) for item in value.values()):
         return {name: _rebased(item, (*key, name), tree, environ) for name, item in value.items()}
+    if isinstance(value, list) and any(isinstance(item, Section) for item in value):
+        return [_rebased(item, (*key, at), tree, environ) for at, item in enumerate(value)]
     if isinstance(value, Path):
         return _absolute(str(value), key, tree, environ)
     return value

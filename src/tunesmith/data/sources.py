@@ -20,6 +20,7 @@ from typing import Any, BinaryIO, cast
 
 from tunesmith.config.schema import Source
 from tunesmith.data.ledger import Dropped
+from tunesmith.data.qdrant import is_qdrant, read_points
 from tunesmith.errors import DataError
 from tunesmith.types import Record
 
@@ -53,13 +54,13 @@ def read_records(source: Source, max_record_bytes: int) -> Iterator[Record | Dro
 
 
 def source_files(source: Source) -> list[Path] | None:
-    """The files of a source in reading order, or None when it is a function or a Hub data set.
+    """The files of a source in reading order, or None when it is a function, a Hub data set or a Qdrant collection.
 
     Raises:
         DataError: the path, folder or glob holds no data file.
     """
     path = source.path
-    if path.startswith("hf://") or (_FUNCTION.match(path) and not Path(path).exists()):
+    if path.startswith("hf://") or is_qdrant(path) or (_FUNCTION.match(path) and not Path(path).exists()):
         return None
     place = Path(path)
     try:
@@ -79,13 +80,20 @@ def source_files(source: Source) -> list[Path] | None:
 
 def _is_asked_for(item: Record | Dropped, source: Source) -> bool:
     """Whether the record has the wanted values; one that cannot be read is for the ledger to tell."""
-    return isinstance(item, Dropped) or all(item.fields.get(key) == value for key, value in source.where.items())
+    return (
+        isinstance(item, Dropped)
+        or is_qdrant(source.path)  # asked of the server, which knows nested fields
+        or all(item.fields.get(key) == value for key, value in source.where.items())
+    )
 
 
 def _records(source: Source, limit: int) -> Iterator[Record | Dropped]:
     files = source_files(source)
     if files is None:
-        rows = _hub(source) if source.path.startswith("hf://") else _function(source.path)
+        if is_qdrant(source.path):
+            rows: Iterator[Mapping[str, Any]] = read_points(source.path, source.where)
+        else:
+            rows = _hub(source) if source.path.startswith("hf://") else _function(source.path)
         yield from _from_rows(rows, source.path, limit)
         return
     for file in files:

@@ -43,6 +43,19 @@ def get_task(config: RunConfig, environ: Mapping[str, str] | None = None) -> Tas
     return _custom(settings)
 
 
+def get_word(word: str) -> Task | None:
+    """The task that a word alone names, with its default settings; None where it names none."""
+    if word == "maths":
+        from tunesmith.tasks.maths.task import MathsTask as Maths
+
+        return Maths(MathsTask())
+    if word == "chat":
+        from tunesmith.tasks.chat.task import ChatTask as Chat
+
+        return Chat(ChatTask())
+    return None
+
+
 def _custom(settings: CustomTask) -> Task:
     module_name, _, class_name = settings.target.partition(":")
     try:

@@ -14,7 +14,8 @@ class Source(Section):
     """Where records come from."""
 
     path: str
-    """A file, a folder, a glob, `hf://owner/name` for a Hub data set, or `module:function` that yields dicts."""
+    """A file, a folder, a glob, `hf://owner/name` for a Hub data set, `qdrant://host:6333#collection` (or
+    `qdrant:///folder#collection`) for a Qdrant collection, or `module:function` that yields dicts."""
     format: Literal["auto", "messages", "sharegpt", "alpaca", "prompt_completion", "task", "kept", "custom"] = "auto"
     """The shape of a record. `task` hands the fields to the task as they are; `kept` is a suite of failures that
     `tunesmith evaluate --keep-failures` wrote; `auto` looks at the first records and says what it found."""
