@@ -60,6 +60,12 @@ class SqlTask(Section):
     """A result with more rows is cut off and judged as an error."""
     max_bytes: int = Field(8_000_000, ge=1024)
     """The same for the size of a result, in bytes of text."""
+    instances: int = Field(4, ge=0, le=6)
+    """An answer that gives the right rows is asked again on up to this many small instances of the database with rows
+    of our own making, which tell apart what the shipped rows do not. 0 judges on the shipped rows alone."""
+    clock: str = Field("start", pattern=r"^(start|\d{4}-\d\d-\d\d([ T]\d\d:\d\d(:\d\d)?)?)$")
+    """What `CURRENT_DATE` and `now()` mean in right queries and answers: `start`, the moment the server was opened, or
+    a date (and time, UTC), such as the day a dump was made."""
     build: SqlBuild | None = None
     """Build the data set from `databases` instead of reading one from `data`."""
 

@@ -50,7 +50,15 @@ class Verdict:
     """Equal because there is nothing in either: weak evidence."""
 
 
-def equal(gold: Result, predicted: Result, *, ordered: bool, ties: Sequence[Sequence[Any]] | None = None) -> Verdict:
+def equal(
+    gold: Result,
+    predicted: Result,
+    *,
+    ordered: bool,
+    ties: Sequence[Sequence[Any]] | None = None,
+    first: Sequence[Sequence[Any]] = (),
+    last: Sequence[Sequence[Any]] = (),
+) -> Verdict:
     """Compare two results by the policy above.
 
     Args:
@@ -58,6 +66,8 @@ def equal(gold: Result, predicted: Result, *, ordered: bool, ties: Sequence[Sequ
         predicted: the other.
         ordered: whether the order of the rows counts.
         ties: for each gold row the values it was ordered by, so that rows that tie may change places. None: no ties.
+        first: rows that an OFFSET left out although they tie with the first gold row: as good as it is.
+        last: the same for a LIMIT and the last gold row.
     """
     width, other = len(gold.columns), len(predicted.columns)
     if width != other:
@@ -69,12 +79,46 @@ def equal(gold: Result, predicted: Result, *, ordered: bool, ties: Sequence[Sequ
     right = [tuple(map(cell, row)) for row in gold.rows]
     left = [tuple(map(cell, row)) for row in predicted.rows]
     keys = [tuple(map(cell, key)) for key in ties] if ties is not None else None
+    if first or last:
+        return _among_tied(right, left, keys, [tuple(map(cell, r)) for r in first], [tuple(map(cell, r)) for r in last])
     found = _permutation(right, left, keys if ordered else None, ordered)
     if found is not None:
         moved = found != tuple(range(width))
         return Verdict(True, "the same rows" + (", columns in another order" if moved else ""))
     if ordered and _permutation(right, left, None, False) is not None:
         return Verdict(False, "the right rows in the wrong order", "wrong_order")
+    return Verdict(False, _first_difference(right, left), "wrong_rows")
+
+
+def groups(gold: Result, ties: Sequence[Sequence[Any]] | None) -> list[int]:
+    """For each gold row the number of the group of tied rows that it belongs to, counted from the top."""
+    keys = [tuple(map(cell, key)) for key in (ties if ties is not None else gold.rows)]
+    found: list[int] = []
+    for i, key in enumerate(keys):
+        found.append(0 if i == 0 else found[-1] + (key != keys[i - 1]))
+    return found
+
+
+def _among_tied(
+    right: Sequence[Row], left: Sequence[Row], keys: Sequence[Row] | None, first: Sequence[Row], last: Sequence[Row]
+) -> Verdict:
+    """Whether each group of tied rows is right, where a cut goes through the first or the last of them."""
+    width = len(right[0])
+    pool = [*first, *right, *last]
+    candidates = [
+        [j for j in range(width) if not Counter((r[j],) for r in left) - Counter((p[i],) for p in pool)]
+        for i in range(width)
+    ]
+    ends = [i for i in range(1, len(right)) if keys is not None and keys[i] != keys[i - 1]]
+    starts = [0, *ends]
+    for columns in islice(_arrangements(candidates), _TRIES):
+        arranged = [tuple(row[j] for j in columns) for row in left]
+        for start, end in zip(starts, [*ends, len(right)], strict=True):
+            allowed = [*(first if start == 0 else ()), *right[start:end], *(last if end == len(right) else ())]
+            if not _same_bag(allowed, arranged[start:end], part=True):
+                break
+        else:
+            return Verdict(True, "the same rows, up to rows that tie where the query cuts them off")
     return Verdict(False, _first_difference(right, left), "wrong_rows")
 
 
@@ -181,12 +225,14 @@ def _same(
     return True
 
 
-def _same_bag(right: Sequence[Row], left: Sequence[Row]) -> bool:
-    """Multiset equality, with tolerance where exact equality fails."""
+def _same_bag(right: Sequence[Row], left: Sequence[Row], part: bool = False) -> bool:
+    """Multiset equality, with tolerance where exact equality fails; or, of a `part`, that `right` has all of `left`."""
     missing, extra = Counter(right), Counter(left)
     missing, extra = missing - extra, extra - missing
-    if not missing and not extra:
+    if not extra and (part or not missing):
         return True
+    if part:
+        missing, extra = extra, missing
     # What is left may differ in the last digits only: give each row its own partner among those alike in all else.
     partners: dict[Row, list[Row]] = defaultdict(list)
     for row in extra.elements():
@@ -199,7 +245,7 @@ def _same_bag(right: Sequence[Row], left: Sequence[Row]) -> bool:
                 break
         else:
             return False
-    return missing.total() == extra.total()
+    return part or missing.total() == extra.total()
 
 
 def _without_numbers(row: Row) -> Row:

@@ -26,6 +26,9 @@ log = logging.getLogger(__name__)
 OWNER, GOLD, GUEST = "tunesmith_owner", "tunesmith_gold", "tunesmith_guest"
 """Who loads the databases, who runs the right answers, and who runs what a model wrote."""
 
+WRITER = "tunesmith_writer"
+"""Who runs what changes rows, where that is the task: on a copy made for one statement, and nowhere else."""
+
 TEMPLATE = "tunesmith_template"
 """An empty database that every other is copied from, with the rights of the public taken away."""
 
@@ -116,14 +119,16 @@ class Embedded:
         """Stop the server and remove its folder. Safe to call twice."""
         server, self._server = self._server, None
         if server is not None:
-            server.cleanup()
+            with contextlib.suppress(FileNotFoundError):  # a file that PostgreSQL removed at the same moment
+                server.cleanup()
+            shutil.rmtree(self.folder, ignore_errors=True)
 
     def _prepare(self) -> None:
         with psycopg.connect(self.url("postgres", "postgres"), autocommit=True) as admin:
             for name, value in _SETTINGS.items():
                 admin.execute(f"ALTER SYSTEM SET {name} = '{value}'")
             admin.execute("SELECT pg_reload_conf()")
-            for role in (OWNER, GOLD, GUEST):
+            for role in (OWNER, GOLD, GUEST, WRITER):
                 admin.execute(
                     f"CREATE ROLE {role} LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOINHERIT CONNECTION LIMIT 64"
                 )

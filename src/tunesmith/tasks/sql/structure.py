@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 
 import sqlglot
@@ -26,131 +24,105 @@ def parse(sql: str) -> exp.Expression | None:
     return trees[0] if len(trees) == 1 else None
 
 
-@dataclass(frozen=True, slots=True)
-class Order:
-    """How a query orders its rows at the top."""
-
-    keyed_sql: str
-    """The query with those keys appended that are not among its columns."""
-    keys: tuple[int, ...] | None
-    """0-based columns of `keyed_sql` that the rows are ordered by, from the end where negative; None where they are not
-    known."""
-
-
-def top_order(sql: str) -> Order | None:
-    """The order that a query's own top level asks for; None where it asks for none, or cannot be read.
-
-    An ORDER BY in a subquery, a window or an aggregate is not at the top.
-    """
-    tree = parse(sql)
-    if tree is None:
-        return None
-    while isinstance(tree, exp.Subquery) and not tree.args.get("order"):
-        tree = tree.this
-    clause = tree.args.get("order")
-    if clause is None:
-        return None
-    select = tree.copy()
-    keys: list[int] = []
-    appended: list[exp.Expression] = []
-    for ordered in clause.expressions:
-        column = _output_column(tree, ordered.this)
-        if column is None:
-            appended.append(ordered.this.copy())
-            column = -len(appended)
-        keys.append(column)
-    if not appended:
-        return Order(sql, tuple(keys))
-    if not isinstance(tree, exp.Select) or tree.args.get("distinct"):
-        return Order(sql, None)  # what is not among the columns of these cannot be added to them
-    for number, key in enumerate(reversed(appended)):
-        select.select(exp.alias_(key, f"order_key_{number}"), copy=False)
-    return Order(select.sql(dialect="postgres"), tuple(keys))
-
-
-def _output_column(tree: exp.Expression, key: exp.Expression) -> int | None:
-    """The output column that a key of ORDER BY is: by number, by name, or because it is the same expression."""
-    if isinstance(key, exp.Literal) and key.is_int:
-        return int(key.this) - 1
-    outputs = list(tree.selects) if isinstance(tree, exp.Query) else []
-    if any(output.is_star for output in outputs):
-        return None
-    for i, output in enumerate(outputs):
-        named = isinstance(key, exp.Column) and not key.table and output.alias_or_name.lower() == key.name.lower()
-        if named or output.unalias() == key:
-            return i
-    return None
-
-
 def exact_match(gold_sql: str, predicted_sql: str) -> bool:
     """Whether two queries are the same text but for case, space, quotes that do nothing, comments and semicolons."""
     return normalised(gold_sql) == normalised(predicted_sql)
 
 
+_PIECE = re.compile(
+    r"""
+      (?P<nothing>\s+|--[^\n]*|/\*.*?\*/)
+    | (?P<quoted>"[a-z_][a-z0-9_]*")(?!\s*\.?\s*\()
+    | (?P<text>[eE]?'(?:[^'\\]|''|\\.)*'|"(?:[^"]|"")*"|\$(\w*)\$.*?\$\4\$)
+    | (?P<word>[A-Za-z_\u0080-\uffff][\w$]*)
+    | (?P<number>\d[\w.]*)
+    | (?P<sign>[<>=!~@\#%^&|`?*+/:-]+|.)
+    """,
+    re.VERBOSE | re.DOTALL,
+)
+
+
+@lru_cache(maxsize=4096)
 def normalised(sql: str) -> str:
-    """A query's one spelling."""
-    tree = parse(sql)
-    if tree is None:
-        return _squeeze(sql)
-
-    def plain(node: exp.Expression) -> exp.Expression:
-        if isinstance(node, exp.Identifier):
-            name = node.name if node.args.get("quoted") else node.name.lower()
-            node.set("this", name)
-            node.set("quoted", re.fullmatch(r"[a-z_][a-z0-9_]*", name) is None)
-        return node
-
-    return str(tree.transform(plain).sql(dialect="postgres", comments=False, normalize_functions="lower"))
+    """A query's one spelling: its words, signs and texts with single spaces between them, `AS` left out."""
+    pieces: list[str] = []
+    for match in _PIECE.finditer(sql.strip()):
+        kind, piece = match.lastgroup, match[0]
+        if kind == "nothing":
+            continue
+        if kind == "quoted":
+            piece = piece[1:-1]
+        elif kind == "word":
+            piece = piece.lower()
+            if piece == "as":
+                continue
+        elif piece == "!=":
+            piece = "<>"
+        pieces.append(piece)
+    while pieces and pieces[-1] == ";":
+        pieces.pop()
+    return " ".join(pieces)
 
 
 def where_they_differ(gold_sql: str, predicted_sql: str) -> str:
     """The first part in which two queries differ, as a class of failure; `wrong_rows` where none is plain."""
-    gold, predicted = parse(gold_sql), parse(predicted_sql)
+    gold, predicted = _shape(gold_sql), _shape(predicted_sql)
     if gold is None or predicted is None:
         return "wrong_rows"
-    for failure, parts in (
-        ("wrong_table", _tables),
-        ("wrong_aggregate", _aggregates),
-        ("wrong_join", _joins),
-        ("wrong_filter", _filters),
-    ):
-        if parts(gold) != parts(predicted):
-            return failure
-    return "wrong_rows"
+    return next((f"wrong_{part}" for part in _PARTS if gold[part] != predicted[part]), "wrong_rows")
 
 
-def _tables(tree: exp.Expression) -> set[str]:
-    defined = {cte.alias_or_name.lower() for cte in tree.find_all(exp.CTE)}
-    return {table.name.lower() for table in tree.find_all(exp.Table)} - defined
+_PARTS = ("table", "aggregate", "join", "filter", "literal", "grouping", "distinct", "limit")
+"""In the order in which a difference explains most."""
 
 
-def _aggregates(tree: exp.Expression) -> Counter[str]:
-    # COUNT(*) and COUNT(key) usually mean the same: only the function and its DISTINCT are compared.
-    return Counter(f"{node.key}{' distinct' if node.find(exp.Distinct) else ''}" for node in tree.find_all(exp.AggFunc))
-
-
-def _joins(tree: exp.Expression) -> Counter[str]:
-    found: Counter[str] = Counter()
-    for join in tree.find_all(exp.Join):
-        on = join.args.get("on")
-        found[f"{join.side} {join.method}".lower()] += 1
-        for pair in on.find_all(exp.EQ) if on else ():
-            found[" = ".join(sorted(side.name.lower() for side in (pair.this, pair.expression)))] += 1
+@lru_cache(maxsize=2048)
+def _shape(sql: str) -> dict[str, Counter[str]] | None:
+    """What a query is made of, part by part."""
+    tree = parse(sql)
+    if tree is None:
+        return None
+    found: dict[str, Counter[str]] = {part: Counter() for part in _PARTS}
+    tables, defined = set[str](), set[str]()
+    for node in tree.walk():
+        if isinstance(node, exp.CTE):
+            defined.add(node.alias_or_name.lower())
+        elif isinstance(node, exp.Table):
+            tables.add(node.name.lower())
+        elif isinstance(node, exp.AggFunc):
+            # COUNT(*) and COUNT(key) usually mean the same: only the function and its DISTINCT are compared.
+            found["aggregate"][f"{node.key}{' distinct' if isinstance(node.this, exp.Distinct) else ''}"] += 1
+        elif isinstance(node, exp.Join):
+            on = node.args.get("on")
+            found["join"][f"{node.side} {node.method}".lower()] += 1
+            for pair in on.find_all(exp.EQ) if on else ():
+                found["join"][" = ".join(sorted(side.name.lower() for side in (pair.this, pair.expression)))] += 1
+        elif isinstance(node, exp.Where | exp.Having):
+            masked, literals = _condition(node)
+            found["filter"][masked] += 1
+            found["literal"].update(literals)
+        elif isinstance(node, exp.Group):
+            for key in node.expressions:
+                found["grouping"][key.name.lower() or key.sql(dialect="postgres", normalize=True)] += 1
+        elif isinstance(node, exp.Distinct) or (isinstance(node, exp.SetOperation) and node.args.get("distinct")):
+            found["distinct"]["distinct"] += 1
+        elif isinstance(node, exp.Limit | exp.Offset | exp.Fetch):
+            found["limit"][node.sql(dialect="postgres")] += 1
+    found["table"].update(tables - defined)
     return found
 
 
-def _filters(tree: exp.Expression) -> Counter[str]:
-    found: Counter[str] = Counter()
-    for clause in (*tree.find_all(exp.Where), *tree.find_all(exp.Having), *tree.find_all(exp.Limit)):
-        body = clause.copy()
-        for column in body.find_all(exp.Column):
-            column.set("table", None)
-        # Values keep their case: 'FRANCE' finds other rows than 'France'.
-        found[body.sql(dialect="postgres", normalize=True)] += 1
-    return found
+def _condition(clause: exp.Expression) -> tuple[str, list[str]]:
+    """A WHERE or HAVING without the names of tables and with its values masked; and the values.
 
-
-def _squeeze(sql: str) -> str:
-    """Lower case and single spaces outside of quotes."""
-    parts: Sequence[str] = re.split(r"('(?:[^']|'')*'|\"(?:[^\"]|\"\")*\")", sql.strip().rstrip(";"))
-    return "".join(part if i % 2 else re.sub(r"\s+", " ", part).lower() for i, part in enumerate(parts)).strip()
+    Values keep their case: 'FRANCE' finds other rows than 'France'.
+    """
+    body = clause.copy()
+    literals = []
+    for node in list(body.walk()):
+        if isinstance(node, exp.Column):
+            node.set("table", None)
+        elif isinstance(node, exp.Literal):
+            literals.append(node.sql(dialect="postgres"))
+            node.replace(exp.Placeholder())
+    return body.sql(dialect="postgres", normalize=True), literals

@@ -2,30 +2,23 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import hashlib
-import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from decimal import Decimal
 from typing import Any
 
 from tunesmith.config import schema
 from tunesmith.errors import DataError
-from tunesmith.tasks.sql.answer import extract_sql
-from tunesmith.tasks.sql.compare import Verdict, equal
+from tunesmith.tasks.sql.grade import SqlGrader
 from tunesmith.tasks.sql.introspect import read_mentions, read_schema
 from tunesmith.tasks.sql.mentions import Mentions, mention_text, with_mentions
-from tunesmith.tasks.sql.postgres import Result, Server, open_server
+from tunesmith.tasks.sql.postgres import Server, open_server
 from tunesmith.tasks.sql.prune import schema_text
 from tunesmith.tasks.sql.schema import Schema
-from tunesmith.tasks.sql.structure import exact_match, top_order, where_they_differ
 from tunesmith.types import Constraint, Example, Message, Record, Score
 
 SYSTEM = "Write one PostgreSQL query."
 """What every prompt begins with; the schema follows after an empty line."""
-
-_ROWS_SHOWN = 10
 
 
 class SqlTask:
@@ -49,6 +42,7 @@ class SqlTask:
         self._environ = os.environ if environ is None else environ
         self._schemas: dict[str, Schema] = {}
         self._mentions: dict[str, Mentions] = {}
+        self._marks: SqlGrader | None = None
 
     def server(self) -> Server:
         """The server that queries run on, started on the first call."""
@@ -99,28 +93,12 @@ class SqlTask:
         )
 
     def grade(self, example: Example, completion: str) -> Score:
-        """Run the answer and hold its result against the right query's (`compare` states the policy).
+        """Run the answer and hold its result against the right query's (`docs/graders/sql.md` states the policy).
 
         1.0 or 0.0; None where the right query itself fails or returns too much, which says nothing about the answer.
         """
-        predicted_sql = extract_sql(completion)
-        database = str(example.meta["database"])
-        predicted: Result | None = None
-        best: Score | None = None
-        for gold_sql in (example.target, *example.meta.get("alternatives", ())):
-            gold = self.server().run(database, gold_sql, gold=True)
-            if gold.error is not None:
-                best = best or Score(None, note=f"the right query cannot be used: {gold.error.message}")
-                continue
-            if predicted is None:
-                predicted = self.server().run(database, predicted_sql)
-            score = self._mark(database, gold_sql, gold, predicted_sql, predicted)
-            if score.value == 1.0:
-                return score
-            if best is None or best.value is None:
-                best = score
-        assert best is not None
-        return best
+        golds = (example.target, *example.meta.get("alternatives", ()))
+        return self._grader().grade(str(example.meta["database"]), golds, completion)
 
     def constraint(self, example: Example) -> Constraint:
         """Holds an answer to the tables and columns that the prompt shows."""
@@ -132,36 +110,14 @@ class SqlTask:
 
     def close(self) -> None:
         """Stop the server, where this task started it. Safe to call twice."""
-        server, self._started = self._started, None
+        server, self._started, self._marks = self._started, None, None
         if server is not None:
             server.close()
 
-    def _mark(self, database: str, gold_sql: str, gold: Result, predicted_sql: str, predicted: Result) -> Score:
-        parts = {"exact_match": float(exact_match(gold_sql, predicted_sql))}
-        shown: dict[str, Any] = {
-            "sql": predicted_sql,
-            "columns": list(predicted.columns),
-            "rows": shown_rows(predicted),
-            "gold_columns": list(gold.columns),
-            "gold_rows": shown_rows(gold),
-        }
-        if predicted.error is not None:
-            return Score(0.0, parts, predicted.error.message, predicted.error.failure, shown)
-        ordered, ties = self._order(database, gold_sql, gold)
-        verdict = equal(gold, predicted, ordered=ordered, ties=ties)
-        if verdict.equal:
-            return Score(1.0, parts, verdict.reason, shown=shown)
-        return Score(0.0, parts, verdict.reason, _failure(verdict, gold_sql, predicted_sql), shown)
-
-    def _order(self, database: str, gold_sql: str, gold: Result) -> tuple[bool, list[tuple[Any, ...]] | None]:
-        """Whether the order of the rows counts, and the keys each gold row was ordered by."""
-        order = top_order(gold_sql)
-        if order is None:
-            return False, None
-        keyed = self.server().run(database, order.keyed_sql, gold=True)
-        if order.keys is None or keyed.error is not None or len(keyed.rows) != len(gold.rows):
-            return True, None
-        return True, [tuple(row[i] for i in order.keys) for row in keyed.rows]
+    def _grader(self) -> SqlGrader:
+        if self._marks is None:
+            self._marks = SqlGrader(self.server(), self._config)
+        return self._marks
 
     def _database(self, record: Record) -> str:
         named = record.fields.get("database")
@@ -190,32 +146,6 @@ class SqlTask:
         if database not in self._mentions:
             self._mentions[database] = read_mentions(self.server(), self._schema(database))
         return self._mentions[database]
-
-
-def shown_rows(result: Result) -> list[list[Any]]:
-    """The first rows in a form that JSON and a person can read."""
-    return [[_plain(value) for value in row] for row in result.rows[:_ROWS_SHOWN]]
-
-
-def _plain(value: Any) -> Any:
-    if value is None or isinstance(value, bool | int):
-        return value
-    if isinstance(value, float):
-        return value if math.isfinite(value) else str(value)
-    if isinstance(value, str):
-        return value if len(value) <= 200 else value[:199] + "…"
-    if isinstance(value, dt.datetime) and value.time() == dt.time(0) and value.tzinfo is None:
-        return f"{value:%Y-%m-%d} 00:00"
-    if isinstance(value, Decimal):
-        return str(value)
-    return _plain(str(value))
-
-
-def _failure(verdict: Verdict, gold_sql: str, predicted_sql: str) -> str:
-    """The plainest word for a wrong result: its shape first, then the part of the query that differs."""
-    if verdict.failure in ("wrong_columns", "wrong_order"):
-        return verdict.failure
-    return where_they_differ(gold_sql, predicted_sql)
 
 
 def _text(record: Record, field: str) -> str:

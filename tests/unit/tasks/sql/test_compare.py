@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from tunesmith.tasks.sql.compare import equal
 from tunesmith.tasks.sql.guard import Result
-from tunesmith.tasks.sql.structure import exact_match, top_order, where_they_differ
+from tunesmith.tasks.sql.order import top_order
+from tunesmith.tasks.sql.structure import exact_match, where_they_differ
 
 NAN = float("nan")
 UTC = dt.UTC
@@ -215,7 +216,11 @@ def test_exact_match_ignores_only_what_changes_nothing(a: str, b: str, same: boo
         ("SELECT max(a) FROM t WHERE a = 1", "wrong_aggregate"),
         ("SELECT count(DISTINCT a) FROM t WHERE a = 1", "wrong_aggregate"),
         ("SELECT count(*) FROM t JOIN t AS s ON s.a = t.b WHERE t.a = 1", "wrong_join"),
-        ("SELECT count(*) FROM t WHERE a = 2", "wrong_filter"),
+        ("SELECT count(*) FROM t WHERE a = 2", "wrong_literal"),
+        ("SELECT count(*) FROM t WHERE a > 1", "wrong_filter"),
+        ("SELECT count(*) FROM t WHERE a = 1 GROUP BY b", "wrong_grouping"),
+        ("SELECT DISTINCT count(*) FROM t WHERE a = 1", "wrong_distinct"),
+        ("SELECT count(*) FROM t WHERE a = 1 LIMIT 0", "wrong_limit"),
         ("SELECT count(*) FROM t", "wrong_filter"),
         ("SELECT count(*) + 1 FROM t WHERE a = 1", "wrong_rows"),
         ("SELECT (((", "wrong_rows"),

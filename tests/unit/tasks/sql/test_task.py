@@ -123,10 +123,11 @@ def test_an_answer_is_marked_by_running_it(task: SqlTask, gold: str, answer: str
 
 def test_exact_match_stands_beside_the_score_and_both_results_are_shown(task: SqlTask) -> None:
     score = task.grade(example(task, NAMES), f"```sql\n{NAMES.lower()};\n```")
-    assert score.parts == {"exact_match": 1.0}
+    assert score.parts == {"exact_match": 1.0, "shipped_rows": 1.0, "second_instances": 1.0}
     assert score.shown["columns"] == score.shown["gold_columns"] == ["name"]
     assert score.shown["rows"] == score.shown["gold_rows"] == [["Ada"], ["Ben"], ["Chloë"], ["O'Neil"]]
-    assert task.grade(example(task, NAMES), "SELECT name FROM customers ORDER BY 1").parts == {"exact_match": 0.0}
+    other = task.grade(example(task, NAMES), "SELECT name FROM customers ORDER BY 1")
+    assert other.parts == {"exact_match": 0.0, "shipped_rows": 1.0, "second_instances": 1.0}
 
 
 def test_an_answer_is_not_judged_where_the_right_query_fails(task: SqlTask) -> None:
@@ -142,12 +143,14 @@ def test_an_alternative_query_is_right_too(task: SqlTask) -> None:
     assert task.grade(asked, "SELECT city FROM customers").value == 0.0
 
 
-def test_an_equal_result_that_is_empty_says_so(task: SqlTask) -> None:
-    score = task.grade(
-        example(task, "SELECT name FROM customers WHERE id > 9"), "SELECT city FROM customers WHERE id > 8"
-    )
-    assert score.value == 1.0
-    assert "empty" in score.note
+def test_two_empty_results_prove_nothing_and_are_judged_on_rows_of_our_own(task: SqlTask) -> None:
+    asked = example(task, "SELECT name FROM customers WHERE id > 9")
+    wrong = task.grade(asked, "SELECT name FROM customers WHERE id > 8")
+    assert wrong.value == 0.0
+    assert wrong.failure == "wrong_literal"
+    assert wrong.parts["shipped_rows"] == 1.0
+    assert "customers" in wrong.shown["instance"]["tables"]
+    assert task.grade(asked, "SELECT c.name FROM customers c WHERE NOT c.id <= 9").value == 1.0
 
 
 @pytest.mark.parametrize(
