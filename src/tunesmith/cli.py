@@ -7,7 +7,7 @@ import json
 import logging
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -282,6 +282,50 @@ def show(recipe: Recipe, overrides: Overrides = None, sets: Sets = None, as_json
 
 
 @app.command()
+def check(
+    recipe: Recipe,
+    overrides: Overrides = None,
+    sets: Sets = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Only what needs neither torch nor the whole data.")] = False,
+    family: Annotated[list[str] | None, typer.Option("--family", help="Only this family; may be repeated.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """What would stop a run or spoil its result, found before it is paid for; every training row is proved."""
+    from tunesmith.check import FAMILIES
+    from tunesmith.check import check as look
+    from tunesmith.rundir import RunDir
+
+    if unknown := set(family or ()) - set(FAMILIES):
+        raise ConfigError(
+            f"there is no family {unknown.pop()!r}", place="--family", remedy=f"use some of: {', '.join(FAMILIES)}"
+        )
+    loaded = _load(recipe, overrides, sets)
+    result = look(loaded, quick=quick, families=family, progress=None if as_json or quick else _looking_at)
+    with suppress(OSError):  # a folder that cannot be written is among the findings
+        result.save(RunDir(loaded.config.output_dir / loaded.config.name).check)
+    if as_json:
+        _print_json(result.figures())
+    else:
+        print(result.text())
+    if not result.passed:
+        raise typer.Exit(1)
+
+
+@app.command()
+def doctor(as_json: AsJson = False) -> None:
+    """This machine: Python, packages, GPU, disk, memory, credentials; what to do about each."""
+    from tunesmith.check.doctor import examine_machine
+
+    found = examine_machine()
+    if as_json:
+        _print_json(found.figures())
+    else:
+        print(found.text())
+    if not found.passed:
+        raise typer.Exit(1)
+
+
+@app.command()
 def adopt(
     old: Annotated[
         Path, typer.Argument(help="A config of Axolotl, LLaMA-Factory, TRL or another tool.", show_default=False)
@@ -507,6 +551,11 @@ def _announcing(debug: bool, as_json: bool) -> Iterator[Any]:
         console.print(f"[bold]{stage:>11}[/bold]  {outcome.replace('[', chr(92) + '[')}", soft_wrap=True)
 
     yield announce
+
+
+def _looking_at(family: str) -> None:
+    if sys.stderr.isatty():
+        print(f"\r\033[Kchecking {family} ...", end="", file=sys.stderr, flush=True)
 
 
 def _print_summary(summary: Mapping[str, Any], root: Path, as_json: bool) -> None:

@@ -22,12 +22,12 @@ from tunesmith.checkpoints.lock import RunLock
 from tunesmith.checkpoints.mirror import mirrored
 from tunesmith.config.identity import deciding, differences
 from tunesmith.config.load import Loaded, load_config
-from tunesmith.config.schema import RunConfig, Source, SqlTask
+from tunesmith.config.schema import RunConfig
 from tunesmith.config.show import dump_config
-from tunesmith.errors import CheckFailed, ConfigError, DataError, StoppedError
+from tunesmith.errors import CheckFailed, ConfigError, StoppedError
 from tunesmith.rundir import RunDir
 from tunesmith.stop import Stop
-from tunesmith.tasks import get_task
+from tunesmith.tasks import get_task, with_built_data
 from tunesmith.tracking import Tracker, environment
 from tunesmith.types import Finding, Task
 
@@ -98,6 +98,7 @@ def run(
     with open_run(loaded, resume=resume, fresh=fresh, announce=announce) as bench:
         if bench is None:
             return read_summary(run_dir(loaded.config))
+        check_first(bench, loaded)
         prepared, tokenizer, renderer = prepare(bench)
         try_grader(bench, prepared)
         model = load_base(bench, tokenizer)
@@ -180,35 +181,29 @@ def _open_locked(
 # --- the stages -------------------------------------------------------------------------------------------------------
 
 
+def check_first(bench: Bench, loaded: Loaded) -> None:
+    """The checks that cost nothing, before anything that does; an error among them stops the run."""
+    with bench.stage("check"):
+        from tunesmith.check import BEFORE_A_RUN, check
+
+        result = check(loaded, families=BEFORE_A_RUN)
+        result.save(bench.run.check)
+    for finding in result.findings:
+        if finding.level == "warning":
+            bench.announce("check", f"warning: {finding.place}: {finding.message}")
+    if not result.passed:
+        first, count = result.errors[0], len(result.errors)
+        more = f" (and {count - 1} more: see {bench.run.check})" if count > 1 else ""
+        raise CheckFailed(f"{first.message}{more}", place=first.place, remedy=first.remedy)
+
+
 def build(bench: Bench) -> None:
     """Make the data set from the task's databases, and point the settings of the run at it."""
     with bench.stage("build"):
-        bench.config, built = _with_built_data(bench.config, bench.task, bench.run)
+        bench.config, built = with_built_data(bench.config, bench.task, bench.run.data)
     if built:
         counts = ", ".join(f"{count:,} {name.removeprefix('test_')}" for name, count in built.items())
         bench.announce("build", f"{counts} examples, every query executed")
-
-
-def _with_built_data(config: RunConfig, task: Task, run: RunDir) -> tuple[RunConfig, Mapping[str, int]]:
-    """The settings with `data` pointing at what the task built from its databases, where it builds any."""
-    settings = config.task
-    if not isinstance(settings, SqlTask) or settings.build is None or config.data.train is not None:
-        return config, {}
-    from tunesmith.tasks.sql.build import SETS, build_dataset, read_built
-
-    built = read_built(settings, run.data, config.seed)
-    if built is None:
-        built = build_dataset(task.server(), settings, run.data, config.seed)  # type: ignore[attr-defined]
-    sources = {name: Source(path=str(built.files[name]), format="task") for name in SETS if built.counts[name]}
-    if "train" not in sources:
-        raise DataError("no training example could be built", place="task.build", remedy="raise task.build.examples")
-    tests = {name.removeprefix("test_"): source for name, source in sources.items() if name != "train"}
-    leaks = config.data.leaks
-    if "unseen" in tests:  # the builder kept their skeletons out of training, and the gate holds it to that
-        leaks = leaks.model_copy(update={"unseen_skeletons": [*leaks.unseen_skeletons, "unseen"]})
-    update = {"train": sources["train"], "test": {**tests, **config.data.test}, "leaks": leaks}
-    data = config.data.model_copy(update=update)
-    return config.model_copy(update={"data": data}), built.counts
 
 
 def prepare(bench: Bench) -> tuple[Prepared, Any, Renderer]:
@@ -352,6 +347,7 @@ def train_only(
     """Data and training, no grading and no export but the adapter."""
     with open_run(loaded, resume=resume, fresh=fresh, announce=announce) as bench:
         if bench is not None:
+            check_first(bench, loaded)
             prepared, tokenizer, _ = prepare(bench)
             try_grader(bench, prepared)
             train(bench, load_base(bench, tokenizer), tokenizer, prepared, resume=resume)
@@ -381,7 +377,7 @@ def look(loaded: Loaded) -> Iterator[tuple[Prepared, Any]]:
 
     task = get_task(loaded.config)
     try:
-        config, _ = _with_built_data(loaded.config, task, run_dir(loaded.config))
+        config, _ = with_built_data(loaded.config, task, run_dir(loaded.config).data)
         tokenizer = load_tokenizer(config.model)
         yield prepare_dataset(config, task, tokenizer, cache_dir=_cache(config)), tokenizer
     finally:

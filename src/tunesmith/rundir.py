@@ -33,6 +33,16 @@ class RunDir:
         return self.root / "run.json"
 
     @property
+    def check(self) -> Path:
+        """`check.json`: the findings of the last check of this run's recipe."""
+        return self.root / "check.json"
+
+    @property
+    def receipt(self) -> Path:
+        """`receipt.json`: every setting as asked and as read back from the live objects before the first step."""
+        return self.root / "receipt.json"
+
+    @property
     def events(self) -> Path:
         """`events.jsonl`: one line per log, evaluation and checkpoint."""
         return self.root / "events.jsonl"

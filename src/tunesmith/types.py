@@ -148,13 +148,15 @@ class Finding:
     """What a check says."""
 
     check: str
-    """Name of the check, stable, for machines: `labels`, `disk`, `template`."""
+    """Name of what was found, stable, for machines: `disk`, `labels.end_masked`, `template.drops_system`."""
     level: Level
     message: str
     place: str = ""
     """File, line or key."""
     remedy: str = ""
-    """What to do about it."""
+    """What to do about it: the command or the setting that mends it."""
+    cost: str = ""
+    """What it would cost to go on."""
 
 
 @runtime_checkable

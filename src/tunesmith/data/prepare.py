@@ -215,6 +215,20 @@ def _load(source: Source, split: str, config: RunConfig, task: Task, ledger: Led
     return Loaded(examples, findings)
 
 
+def conversations(source: Source, config: RunConfig, task: Task) -> Iterator[Example | Dropped]:
+    """Every record of a source as the examples it makes, or why it makes none; nothing is rendered or counted.
+
+    Raises:
+        DataError: the source cannot be read, or its records have no shape that is known.
+    """
+    items = read_records(source, config.data.max_record_bytes)
+    ahead = list(itertools.islice(items, _LOOK_AHEAD))
+    form = _form(source, [item for item in ahead if isinstance(item, Record)], config)
+    turns: Turns = config.task.train_turns if isinstance(config.task, ChatTask) else "all"
+    for item in itertools.chain(ahead, items):
+        yield from [item] if isinstance(item, Dropped) else _examples(item, form, source, turns, task)
+
+
 def _form(source: Source, records: Sequence[Record], config: RunConfig) -> Format:
     """The shape of a source's records: as set, or that of the first record whose keys say it."""
     if source.format != "auto":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import time
 import unicodedata
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from tunesmith.data.cache import TokensDataset
 from tunesmith.data.collate import collate_rows
 from tunesmith.data.forest import plant_forest
+from tunesmith.errors import DataError
 from tunesmith.types import IGNORE, Example, Finding, Message, Tokens
 
 if TYPE_CHECKING:
@@ -53,8 +55,8 @@ def prove_labels(dataset: TokensDataset, tokenizer: Any, renderer: Renderer, con
     """Check every example through `plant_forest` and `collate_rows` as training will use them.
 
     For each: the tensors give back its ids; the supervised tokens are its trained turns and one end token after each,
-    and decode to the text of its messages; there is at least one; no two BOS tokens begin it. For a sample of rows, the
-    prompt that generation will use is the row's own beginning.
+    and decode to the text of its messages; there is at least one; no two BOS tokens begin it; every message is in its
+    text. For a sample of rows, the prompt that generation will use is the row's own beginning.
 
     Args:
         dataset: rendered examples with the conversations they were made of.
@@ -68,7 +70,7 @@ def prove_labels(dataset: TokensDataset, tokenizer: Any, renderer: Renderer, con
     blanks: dict[tuple[str, str], list[str]] = {}
     labels = 0
     train = config.train
-    pad_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id or 0
+    ids = _Ids.of(tokenizer, renderer)
     sampled = set(range(0, len(dataset), max(1, len(dataset) // _PROMPTS)))
     for first in range(0, len(dataset), train.batch_size):
         tokens: list[Tokens] = dataset[first : first + train.batch_size]
@@ -76,31 +78,64 @@ def prove_labels(dataset: TokensDataset, tokenizer: Any, renderer: Renderer, con
         step = [Tokens(str(at), one.input_ids, one.labels) for at, one in enumerate(tokens)]
         answers: list[list[int]] = []
         wanted: list[tuple[Message, str]] = []
-        for at, seen in _walk(step, train.max_tokens, train.share_prefixes, pad_id):
+        whole: list[tuple[Example, list[int]]] = []
+        for at, seen in _walk(step, train.max_tokens, train.share_prefixes, ids.pad):
             example = dataset.example(first + at)
             labels += len(seen.predicted)
-            fault = _structure(seen, step[at], tokenizer.bos_token_id)
             turns = [message for message in example.messages if message.train]
+            fault = _structure(seen, step[at], ids)
             runs = [] if fault else _runs(seen.predicted)
-            if not fault and len(runs) != len(turns):
-                fault = f"{len(turns)} turns are trained, the labels hold {len(runs)} end tokens"
+            if not fault:
+                fault = _ends(seen.predicted, runs, turns, ids, renderer)
             if fault:
-                findings.append(_error(fault, example.place))
+                findings.append(_error(*fault, example.place))
                 continue
             if first + at in sampled and not _prompt_fits(example, tokens[at], renderer):
                 other_prompts.append(example.place)
             answers += runs
             wanted += [(turn, example.place) for turn in turns]
+            if ids.unknown is None or ids.unknown not in seen.path:
+                whole.append((example, seen.path.tolist()))
+        faulty: set[str] = set()
         for text, (turn, place) in zip(renderer.decode(answers), wanted, strict=True):
             if not _says(text, turn):
-                findings.append(_error(f"the labels say {text[:80]!r}, the answer is {turn.content[:80]!r}", place))
+                findings.append(_error(*_other_text(text, turn), place))
+                faulty.add(place)
             elif turn.content == turn.content.strip():
                 around = text.partition(text.strip())
                 blanks.setdefault((around[0], around[2]), []).append(place)
+        for text, (example, _) in zip(renderer.decode([path for _, path in whole]), whole, strict=True):
+            if example.place not in faulty and (lost := _lost(text, example)):
+                findings.append(_error("labels.message_lost", lost, example.place))
     findings += _other_blanks(blanks)
     if other_prompts:
         findings.append(_prompts(other_prompts, len(sampled)))
     return Proof(len(dataset), labels, time.perf_counter() - start, tuple(findings))
+
+
+class _Ids(NamedTuple):
+    """Token ids with a meaning of their own."""
+
+    pad: int
+    padding: int | None
+    """The id that stands nowhere but in padding; None where it means something else too."""
+    bos: int | None
+    begins: bool
+    """Whether the template begins every conversation with the BOS token."""
+    unknown: int | None
+    end: int | None
+    """What the template ends an answer with; None where it cannot write question and answer alone."""
+
+    @classmethod
+    def of(cls, tokenizer: Any, renderer: Renderer) -> _Ids:
+        pad, eos, unknown = tokenizer.pad_token_id, tokenizer.eos_token_id, tokenizer.unk_token_id
+        try:
+            end = renderer.end_id
+            begins = renderer.prompt_ids([Message("user", "a")])[0] == tokenizer.bos_token_id
+        except DataError:
+            end, begins = None, False
+        padding = None if pad in (eos, end, unknown, tokenizer.bos_token_id) else pad
+        return cls(pad if pad is not None else eos or 0, padding, tokenizer.bos_token_id, begins, unknown, end)
 
 
 def _walk(step: Sequence[Tokens], max_tokens: int, share: bool, pad_id: int) -> Iterator[tuple[int, _Seen]]:
@@ -121,15 +156,77 @@ def _walk(step: Sequence[Tokens], max_tokens: int, share: bool, pad_id: int) -> 
             raise AssertionError("a padded cell has a label")
 
 
-def _structure(seen: _Seen, tokens: Tokens, bos_id: int | None) -> str:
+def _structure(seen: _Seen, tokens: Tokens, ids: _Ids) -> tuple[str, str] | None:
+    """(kind, message) of what is wrong with the ids and with where the labels stand."""
     if not np.array_equal(seen.path, tokens.input_ids):
-        return "the packed row does not give the example back"
+        return "labels.packed_wrong", "the packed row does not give the example back"
     if not len(seen.predicted):
-        return "no token is trained"
+        return "labels.none_trained", "no token is trained"
     if not seen.follows or not np.array_equal(seen.predicted, tokens.labels[tokens.labels != IGNORE]):
-        return "a label is not the token that follows"
-    if bos_id is not None and len(seen.path) > 1 and seen.path[0] == seen.path[1] == bos_id:
-        return "the row begins with two BOS tokens"
+        return "labels.not_next_token", "a label is not the token that follows"
+    if ids.bos is not None and len(seen.path) > 1 and seen.path[0] == seen.path[1] == ids.bos:
+        return "labels.double_bos", "the row begins with two BOS tokens"
+    if ids.begins and seen.path[0] != ids.bos:
+        return "labels.bos_missing", "the row does not begin with the BOS token, as the chat template does"
+    if ids.padding is not None and (seen.path == ids.padding).any():
+        return "labels.padding_inside", "padding stands inside the example"
+    return None
+
+
+def _ends(
+    predicted: NDArray[np.int64], runs: list[list[int]], turns: Sequence[Message], ids: _Ids, renderer: Renderer
+) -> tuple[str, str] | None:
+    """(kind, message) where the labels do not fall into one stretch a turn, each with its end token."""
+    calls = any(turn.extra.get("tool_calls") for turn in turns)
+    last = int(predicted[-1])
+    if ids.end is not None and last != ids.end and not calls:
+        if ids.end not in predicted or _last_text(predicted, ids.end, renderer) in turns[-1].content:
+            return "labels.end_masked", "the end token of the answer is not trained"
+        return "labels.beyond_end", "tokens after the answer's end are trained"
+    if len(runs) == len(turns):
+        return None
+    said = f"{len(turns)} turns are trained, the labels hold {len(runs)} end tokens"
+    if len(runs) < len(turns):
+        texts = [_bare(text) for text in renderer.decode(runs)]
+        merged = all(any(_bare(turn.content) in text for text in texts) for turn in turns)
+        return ("labels.end_masked" if merged else "labels.turn_missing"), said
+    return ("labels.end_repeated" if any(not run for run in runs) else "labels.prompt_trained"), said
+
+
+def _last_text(predicted: NDArray[np.int64], end: int, renderer: Renderer) -> str:
+    """What is trained after the last end token."""
+    after = predicted[int(np.flatnonzero(predicted == end)[-1]) + 1 :]
+    return renderer.decode([after.tolist()])[0].strip() or "\0"
+
+
+def _other_text(text: str, turn: Message) -> tuple[str, str]:
+    """(kind, message) where the labels do not say the answer."""
+    said, answer = _bare(text), _bare(str(turn.extra.get("reasoning_content") or "") + turn.content)
+    message = f"the labels say {text[:80]!r}, the answer is {turn.content[:80]!r}"
+    if not said:
+        return "labels.turn_missing", message
+    if answer in said:
+        return "labels.prompt_trained", message
+    return ("labels.answer_incomplete" if said in answer else "labels.other_answer"), message
+
+
+def _lost(text: str, example: Example) -> str:
+    """Which message is not in the row's text; empty where all are, in their order."""
+    at, bare = 0, ""
+    for number, message in enumerate(example.messages, 1):
+        content = message.content
+        if message.role == "assistant" and not message.train:
+            content = content.rpartition("</think>")[2]  # templates drop the thoughts of earlier turns
+        content = content.strip()
+        if not content or (message.role == "tool" and content[0] in "{["):  # re-written as JSON by some templates
+            continue
+        found = text.find(content, at if message.role != "system" else 0)
+        if found >= 0:
+            at = found + len(content) if message.role != "system" else at
+            continue
+        bare = bare or _bare(text)
+        if _bare(content) not in bare and _bare(json.dumps(content, ensure_ascii=False)[1:-1]) not in bare:
+            return f"the {message.role} message of turn {number} is not in the row: {content[:60]!r}"
     return ""
 
 
@@ -151,7 +248,7 @@ def _prompt_fits(example: Example, tokens: Tokens, renderer: Renderer) -> bool:
 
 def _prompts(places: list[str], sampled: int) -> Finding:
     return Finding(
-        "prompt",
+        "labels.other_prompt",
         "error" if len(places) == sampled else "warning",
         f"in {len(places)} of {sampled} sampled rows, what stands before the answer is not the prompt the model will "
         "be given; answers with and without a thought (<think>) do this",
@@ -172,7 +269,11 @@ def _other_blanks(blanks: dict[tuple[str, str], list[str]]) -> list[Finding]:
     """A template writes the same blanks around every answer; where others are learned, the mask is off by a token."""
     usual = max(blanks, key=lambda around: len(blanks[around]), default=("", ""))
     return [
-        _error(f"the labels hold other blanks around the answer {around!r} than the usual {usual!r}", place)
+        _error(
+            "labels.other_blanks",
+            f"the labels hold other blanks around the answer {around!r} than the usual {usual!r}",
+            place,
+        )
         for around, places in blanks.items()
         if around != usual
         for place in places
@@ -184,7 +285,6 @@ def _bare(text: str) -> str:
     return _BLANK.sub("", unicodedata.normalize("NFKC", text))
 
 
-def _error(message: str, place: str) -> Finding:
-    return Finding(
-        "labels", "error", message, place, "this is a fault of the chat template or of ours: please report it"
-    )
+def _error(check: str, message: str, place: str) -> Finding:
+    remedy = "look at it with `tunesmith data show`; the fault is the chat template's, or ours: please report it"
+    return Finding(check, "error", message, place, remedy)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import importlib
 from collections.abc import Mapping
 from importlib.util import find_spec
+from pathlib import Path
 
-from tunesmith.config.schema import ChatTask, CustomTask, MathsTask, RunConfig, SqlTask
-from tunesmith.errors import ConfigError
+from tunesmith.config.schema import ChatTask, CustomTask, MathsTask, RunConfig, Source, SqlTask
+from tunesmith.errors import ConfigError, DataError
 from tunesmith.types import Task
 
-__all__ = ["get_task"]
+__all__ = ["get_task", "with_built_data"]
 
 
 def get_task(config: RunConfig, environ: Mapping[str, str] | None = None) -> Task:
@@ -54,6 +55,37 @@ def get_word(word: str) -> Task | None:
 
         return Chat(ChatTask())
     return None
+
+
+def with_built_data(config: RunConfig, task: Task, folder: Path) -> tuple[RunConfig, Mapping[str, int]]:
+    """The settings with `data` pointing at what the task built from its databases, and records by set; where it builds
+    none, the settings as they are.
+
+    Args:
+        config: the resolved settings.
+        task: as `get_task` gave it; its server is asked.
+        folder: where data sets are built, and where one that was built with the same settings is found again.
+
+    Raises:
+        DataError: no training example could be built.
+    """
+    settings = config.task
+    if not isinstance(settings, SqlTask) or settings.build is None or config.data.train is not None:
+        return config, {}
+    from tunesmith.tasks.sql.build import SETS, build_dataset, read_built
+
+    built = read_built(settings, folder, config.seed)
+    if built is None:
+        built = build_dataset(task.server(), settings, folder, config.seed)  # type: ignore[attr-defined]
+    sources = {name: Source(path=str(built.files[name]), format="task") for name in SETS if built.counts[name]}
+    if "train" not in sources:
+        raise DataError("no training example could be built", place="task.build", remedy="raise task.build.examples")
+    tests = {name.removeprefix("test_"): source for name, source in sources.items() if name != "train"}
+    leaks = config.data.leaks
+    if "unseen" in tests:  # the builder kept their skeletons out of training, and the gate holds it to that
+        leaks = leaks.model_copy(update={"unseen_skeletons": [*leaks.unseen_skeletons, "unseen"]})
+    update = {"train": sources["train"], "test": {**tests, **config.data.test}, "leaks": leaks}
+    return config.model_copy(update={"data": config.data.model_copy(update=update)}), built.counts
 
 
 def _custom(settings: CustomTask) -> Task:

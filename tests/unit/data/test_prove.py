@@ -101,7 +101,7 @@ def test_a_wrong_mask_in_one_row_is_found(dataset: Any, fault: Callable[[Labels,
     fault(tokens[23].labels, tokens[23].input_ids)
     write_tokens(rows.folder, "train", tokens, [rows.example(at) for at in range(len(rows))])
     proof = prove_labels(TokensDataset(rows.folder, "train"), tokenizer, renderer, CONFIG)
-    assert {(finding.level, finding.place) for finding in proof.findings if finding.check == "labels"} == {
+    assert {(finding.level, finding.place) for finding in proof.findings if finding.level == "error"} == {
         ("error", "a.jsonl:24")
     }
 
@@ -123,7 +123,7 @@ def test_a_prompt_other_than_the_rows_is_found(dataset: Any, make_tokenizer: Any
     assert [finding.check for finding in proof.findings] == []
     other.chat_template = "{{ '<|im_start|>x' }}" + tokenizer.chat_template
     proof = prove_labels(rows, tokenizer, Renderer(other), CONFIG)
-    assert [(finding.check, finding.level) for finding in proof.findings] == [("prompt", "error")]
+    assert [(finding.check, finding.level) for finding in proof.findings] == [("labels.other_prompt", "error")]
 
 
 # --- looking ----------------------------------------------------------------------------------------------------------
