@@ -102,10 +102,20 @@ def _fail(message: str, code: int) -> None:
 
 
 @app.callback(invoke_without_command=True)
-def _version(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+def _version(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+    trust_remote_code: Annotated[
+        str | None,
+        typer.Option(help="Let a model's own code run: owner/name@COMMIT. No recipe can say so.", show_default=False),
+    ] = None,
+) -> None:
     if version:
         print(f"tunesmith {__version__}")
         raise typer.Exit
+    if trust_remote_code is not None:
+        from tunesmith.model.outside import allow_remote_code
+
+        allow_remote_code(trust_remote_code)
 
 
 # --- a run and its parts ----------------------------------------------------------------------------------------------

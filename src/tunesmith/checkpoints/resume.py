@@ -11,12 +11,15 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from tunesmith.checkpoints.commit import MANIFEST, PREFIX, STAGING, Manifest, digest, read_manifest
+from tunesmith.checkpoints.names import Unsafe, checked_files, plain_files, refuse_code
 from tunesmith.config.identity import differences
 from tunesmith.errors import ConfigError, NoCheckpointError
 
 log = logging.getLogger(__name__)
 
 CORRUPT = "corrupt-"
+MAX_MANIFEST = 16 * 1024 * 1024
+"""Bytes; ours have a few thousand."""
 
 
 class Found(NamedTuple):
@@ -126,14 +129,20 @@ def verify(path: Path) -> tuple[Manifest | None, str]:
 
 def _verify(path: Path) -> tuple[Manifest | None, str]:
     try:
+        present = set(plain_files(path)) - {MANIFEST}
+        if not (path / MANIFEST).exists():
+            return None, "it has no manifest: it was never finished"
+        if (size := (path / MANIFEST).stat().st_size) > MAX_MANIFEST:
+            return None, f"its manifest has {size:,} bytes"
         manifest = read_manifest((path / MANIFEST).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return None, "it has no manifest: it was never finished"
+        checked_files(manifest.files)
+        refuse_code(manifest.files)
+    except Unsafe as error:
+        return None, str(error)
     except (ValueError, RecursionError) as error:  # json.JSONDecodeError and UnicodeDecodeError are ValueErrors
         return None, f"its manifest cannot be read ({error})"
     if manifest.step != _step(path):
         return None, f"its manifest is that of step {manifest.step}"
-    present = {p.relative_to(path).as_posix() for p in path.rglob("*") if not p.is_dir() or p.is_symlink()} - {MANIFEST}
     if missing := sorted(set(manifest.files) - present):
         return None, f"{missing[0]} is missing"
     if extra := sorted(present - set(manifest.files)):

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from tunesmith.checkpoints.names import Unsafe, checked_files, checked_step
+from tunesmith.checkpoints.names import Unsafe, checked_files, checked_step, refuse_code
 from tunesmith.storage import MissingError, NotAsWrittenError, Store, fetch, get, put_verified
 
 log = logging.getLogger(__name__)
@@ -83,6 +83,7 @@ def read_snapshot(content: bytes, key: str) -> Snapshot:
         raise Unsafe(f"its manifest does not say its {error.args[0]}") from error
     if found.key != key:
         raise Unsafe(f"its manifest is that of {found.key[:200]!r}")
+    refuse_code(found.files)
     return found
 
 

@@ -12,9 +12,12 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from tunesmith.data.formats import RowRefused
+from tunesmith.data.guarded import OverLimitError, RefusedError, render
 from tunesmith.errors import DataError
 from tunesmith.types import Message
 
@@ -33,6 +36,19 @@ _SHAPES = 4096
 _MARKER = re.compile(r"<\|[^|<>\s]{1,40}\|>|\[/?[A-Z_]{3,30}\]|<</?[A-Z_]{2,20}>>|</?s>|<(?:start|end)_of_turn>")
 """What control words of chat templates look like, special tokens or not; those the template uses are refused in
 contents."""
+
+
+@cache
+def _shipped() -> str:
+    """The chat template of the base that ships with the package: our own, so it is rendered in this process."""
+    path = Path(__file__).resolve().parents[1] / "demo_base" / "tokenizer_config.json"
+    return str(json.loads(path.read_text(encoding="utf-8")).get("chat_template"))
+
+
+def _renders_as_usual(tokenizer: Any) -> bool:
+    """Whether it renders as transformers' tokenizers do; a few have a renderer of their own, and no Jinja in it."""
+    method = getattr(type(tokenizer), "apply_chat_template", None)
+    return getattr(method, "__module__", "") == "transformers.tokenization_utils_base"
 
 
 class Slot(NamedTuple):
@@ -100,6 +116,7 @@ class Template:
         self.text = text
         self._tokenizer = tokenizer
         self._template = _CLOCK + text if "strftime_now" in text else text
+        self._guarded = text != _shipped() and _renders_as_usual(tokenizer)
         self.end_token = end_token
         added = tokenizer.added_tokens_decoder
         special = {token.content for token in added.values() if token.special}
@@ -122,15 +139,23 @@ class Template:
         import jinja2
 
         try:
-            text: str = self._tokenizer.apply_chat_template(
-                list(messages),
-                tools=tools,
-                tokenize=False,
-                add_generation_prompt=generation,
-                chat_template=self._template,
-                date_string=DATE,
-            )
-        except (jinja2.TemplateError, TypeError, ValueError, KeyError, IndexError) as error:
+            if self._guarded:
+                text = render(
+                    self._template, self._tokenizer.special_tokens_map, messages,
+                    tools=tools, generation=generation, date=DATE,
+                )  # fmt: skip
+            else:
+                text = self._tokenizer.apply_chat_template(
+                    list(messages), tools=tools, tokenize=False, add_generation_prompt=generation,
+                    chat_template=self._template, date_string=DATE,
+                )  # fmt: skip
+        except OverLimitError as error:
+            raise DataError(
+                f"the chat template takes {error} for one conversation",
+                place=place or str(self._tokenizer.name_or_path),
+                remedy="do not use this model's template: set model.chat_template to a Jinja file of your own",
+            ) from error
+        except (RefusedError, jinja2.TemplateError, TypeError, ValueError, KeyError, IndexError) as error:
             roles = [str(message["role"]) for message in messages]
             remedy = _LOST["system"] if "system" in roles else _LOST["user"]
             detail = f"{error} (roles: {', '.join(roles)})"

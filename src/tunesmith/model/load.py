@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from tunesmith.config.schema import Model
 from tunesmith.errors import ModelError
+from tunesmith.model.outside import check_settings, code_options, require_harmless
 
 if TYPE_CHECKING:
     import torch
@@ -46,8 +47,9 @@ def load_tokenizer(config: Model) -> Any:
     from transformers import AutoTokenizer
 
     path = model_path(config)
+    options = _look_at("tokenizer", config)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(path, revision=config.revision)
+        tokenizer = AutoTokenizer.from_pretrained(path, **options)
     except Exception as error:
         raise _not_loaded("tokenizer", config, error) from error
     if config.chat_template is not None:
@@ -109,7 +111,8 @@ def load_model(config: Model, precision: str = "auto", device: str | None = None
     # On every CPU bitsandbytes warns of an optional kernel that it would download at run time; it computes without.
     logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
     where = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    options: dict[str, Any] = {"dtype": _dtype(config, where), "use_safetensors": True, "revision": config.revision}
+    options: dict[str, Any] = {"dtype": _dtype(config, where), "use_safetensors": True}
+    options |= _look_at("model", config)
     if config.attn_implementation:
         options["attn_implementation"] = config.attn_implementation
     path = model_path(config)
@@ -120,7 +123,7 @@ def load_model(config: Model, precision: str = "auto", device: str | None = None
         elif config.device_map:
             options["device_map"] = config.device_map
         model, loaded = AutoModelForCausalLM.from_pretrained(
-            path, **options, **_text_part(path, config.revision), output_loading_info=True
+            path, **options, **_text_part(path, code_options(path, config.revision)), output_loading_info=True
         )
     except torch.OutOfMemoryError as error:
         raise ModelError(
@@ -143,14 +146,36 @@ def load_model(config: Model, precision: str = "auto", device: str | None = None
     return model
 
 
-def _text_part(path: str, revision: str | None) -> dict[str, Any]:
+def _look_at(what: str, config: Model) -> dict[str, Any]:
+    """Look at what a stranger wrote before anything loads it; returns what `from_pretrained` is told about code.
+
+    Raises:
+        ModelError: there is no such model, or it holds something that no model needs.
+    """
+    path = model_path(config)
+    options = code_options(path, config.revision)
+    code = bool(options["trust_remote_code"])
+    if Path(path).is_dir():
+        require_harmless(Path(path), code=code)
+        return options
+    from transformers import PreTrainedConfig
+
+    try:
+        settings, _ = PreTrainedConfig.get_config_dict(path, revision=options["revision"])
+    except Exception as error:
+        raise _not_loaded(what, config, error) from error
+    check_settings(settings, f"model.name={config.name}", code=code)
+    return options
+
+
+def _text_part(path: str, code: dict[str, Any]) -> dict[str, Any]:
     """What to load of a model that also sees and hears: its language model, which is a model of its own.
 
     The towers for pictures and sound need packages, memory and adapters that text never uses.
     """
     from transformers import AutoConfig
 
-    config = AutoConfig.from_pretrained(path, revision=revision)
+    config = AutoConfig.from_pretrained(path, **code)
     text = config.get_text_config(decoder=True)
     return {} if text is config else {"config": text, "key_mapping": {r"^(model\.)?language_model\.": "model."}}
 
@@ -219,7 +244,7 @@ def _quantization(config: Model, precision: str, path: str) -> Any:
 
     wanted = config.quantization
     assert wanted is not None
-    text = AutoConfig.from_pretrained(path, revision=config.revision).get_text_config(decoder=True)
+    text = AutoConfig.from_pretrained(path, **code_options(path, config.revision)).get_text_config(decoder=True)
     # Gemma 3n clips the weights of its AltUp layers (4 x 4 and the like) at every training step: they must be numbers.
     spared = ["lm_head", r".*\.altup"] if hasattr(text, "altup_num_inputs") else None
     if wanted.bits == 8:

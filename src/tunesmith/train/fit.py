@@ -14,9 +14,10 @@ from tunesmith.checkpoints.lock import RunLock
 from tunesmith.checkpoints.resume import Folder, Found, Place, find_checkpoint
 from tunesmith.config.schema import RunConfig
 from tunesmith.errors import ConfigError, DivergedError, StoppedError
-from tunesmith.model.load import ParameterCount, count_parameters
+from tunesmith.model.load import ParameterCount, count_parameters, model_path
 from tunesmith.model.lora import with_peft
 from tunesmith.model.memory import read_memory
+from tunesmith.model.outside import require_base, require_finite, require_harmless
 from tunesmith.rundir import RunDir
 from tunesmith.stop import Stop
 from tunesmith.train.callbacks import KeepBest
@@ -134,7 +135,12 @@ def fit(
 
 
 def load_trained(config: RunConfig, run: RunDir, base: Any) -> Any:
-    """The trained model from `adapter/`, on the base it was trained on."""
+    """The trained model from `adapter/`, on the base it was trained on.
+
+    Raises:
+        ModelError: what lies there is no adapter, or one of another base, or its weights are not numbers.
+    """
+    require_harmless(run.adapter)
     if config.lora is None:
         from transformers import AutoModelForCausalLM
 
@@ -142,7 +148,10 @@ def load_trained(config: RunConfig, run: RunDir, base: Any) -> Any:
         return model.to(base.device).eval()
     from peft import PeftModel
 
-    return with_peft(lambda: PeftModel.from_pretrained(base, str(run.adapter))).eval()
+    require_base(run.adapter, model_path(config.model))
+    model = with_peft(lambda: PeftModel.from_pretrained(base, str(run.adapter))).eval()
+    require_finite(model, run.adapter)
+    return model
 
 
 def _train(trainer: Any, found: Found | None, run: RunDir) -> None:

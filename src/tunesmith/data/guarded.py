@@ -1,0 +1,189 @@
+"""Chat templates are programs that came with a model: they run in a child process with little time and little memory.
+
+transformers renders them in a sandbox that keeps them from Python's objects, and sets no limit: three nested loops or
+`'a' * 2000000000` hang it or take all memory. The child has no credentials in its environment. It
+forks for the work, so that another is there at once when a template brings one down.
+"""
+
+from __future__ import annotations
+
+import atexit
+import json
+import os
+import resource
+import select
+import signal
+import struct
+import subprocess
+import sys
+import threading
+from collections.abc import Mapping, Sequence
+from typing import Any, BinaryIO
+
+SECONDS = 0.5
+"""Processor time for one conversation. Real templates take a thousandth of it."""
+MEGABYTES = 512
+"""Memory for one conversation, beyond what the child has when it starts."""
+_PATIENCE = 120.0
+"""Seconds by the clock: on a machine that is busy with something else."""
+
+
+class OverLimitError(Exception):
+    """The template took more than it may have; the message says of what."""
+
+
+class RefusedError(Exception):
+    """The template, or what runs it, says no; the message says why."""
+
+
+class Guard:
+    """The child process. One is enough for a program, see `render`."""
+
+    def __init__(self) -> None:
+        self._child: subprocess.Popen[bytes] | None = None
+        self._lock = threading.Lock()
+
+    def render(
+        self,
+        template: str,
+        special_tokens: Mapping[str, Any],
+        messages: Sequence[Mapping[str, Any]],
+        *,
+        tools: Any = None,
+        generation: bool = False,
+        date: str = "",
+    ) -> str:
+        """The text that `tokenizer.apply_chat_template(tokenize=False)` gives.
+
+        Raises:
+            OverLimitError: more than `SECONDS` or `MEGABYTES`.
+            RefusedError: the template raised, is no template, or asked for what the sandbox forbids.
+        """
+        asked = {"template": template, "special": dict(special_tokens), "messages": list(messages), "tools": tools,
+                 "generation": generation, "date": date}  # fmt: skip
+        with self._lock:
+            child = self._child if self._child is not None and self._child.poll() is None else self._start()
+            assert child.stdin is not None and child.stdout is not None
+            try:
+                _write(child.stdin, asked)
+                answer = self._read(child)
+            except (OSError, EOFError):
+                self.close()
+                raise OverLimitError("more than it may have (the process that ran it is gone)") from None
+        if "text" in answer:
+            return str(answer["text"])
+        if answer["kind"] == "MemoryError":
+            raise OverLimitError(f"more than {MEGABYTES} MB of memory")
+        if answer["kind"] == "Died":
+            raise OverLimitError(_cause(int(answer["message"])))
+        raise RefusedError(str(answer["message"]) or str(answer["kind"]))
+
+    def close(self) -> None:
+        """End the child."""
+        child, self._child = self._child, None
+        if child is not None:
+            child.kill()
+            child.communicate()
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        kept = ("PATH", "LANG", "LC_ALL", "SYSTEMROOT", "VIRTUAL_ENV", "LD_LIBRARY_PATH")
+        environ = {name: os.environ[name] for name in kept if name in os.environ}
+        environ |= {"PYTHONPATH": os.pathsep.join(p for p in sys.path if p), "HF_HUB_OFFLINE": "1", "USE_TORCH": "0"}
+        self._child = subprocess.Popen(
+            [sys.executable, "-m", __name__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+            env=environ, cwd="/", start_new_session=True,  # Ctrl-C is ours to hear
+        )  # fmt: skip
+        return self._child
+
+    def _read(self, child: subprocess.Popen[bytes]) -> dict[str, Any]:
+        assert child.stdout is not None
+        ready, _, _ = select.select([child.stdout], [], [], _PATIENCE)
+        if not ready:
+            raise EOFError
+        return _read(child.stdout)
+
+
+def _cause(signal_number: int) -> str:
+    if signal_number == signal.SIGPROF:
+        return f"more than {SECONDS:g} s of processor time"
+    return f"more than {MEGABYTES} MB of memory (it was ended by signal {signal_number})"
+
+
+_guard = Guard()
+atexit.register(_guard.close)
+render = _guard.render
+
+
+def _write(pipe: BinaryIO | Any, value: Any) -> None:
+    body = json.dumps(value, ensure_ascii=True, default=str).encode()
+    pipe.write(struct.pack(">Q", len(body)) + body)
+    pipe.flush()
+
+
+def _read(pipe: BinaryIO | Any) -> dict[str, Any]:
+    head = pipe.read(8)
+    if len(head) < 8:
+        raise EOFError
+    size = struct.unpack(">Q", head)[0]
+    if size > 1 << 30:
+        raise EOFError
+    body = pipe.read(size)
+    if len(body) < size:
+        raise EOFError
+    return dict(json.loads(body))
+
+
+# --- the child --------------------------------------------------------------------------------------------------------
+
+
+def _serve() -> None:
+    from transformers.tokenization_utils_base import PreTrainedTokenizerBase
+
+    class Tokenizer:
+        """As much of a tokenizer as rendering looks at."""
+
+        special_tokens_map: dict[str, Any]
+
+        def get_chat_template(self, chat_template: str, tools: Any = None) -> str:
+            return chat_template
+
+    tokenizer: Any = Tokenizer()
+    apply = PreTrainedTokenizerBase.apply_chat_template
+    while True:
+        worker = os.fork()
+        if worker == 0:
+            _work(tokenizer, apply)
+            os._exit(0)
+        _, status = os.waitpid(worker, 0)
+        if not os.WIFSIGNALED(status):
+            return
+        _write(sys.stdout.buffer, {"kind": "Died", "message": os.WTERMSIG(status)})
+
+
+def _work(tokenizer: Any, apply: Any) -> None:
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+    with open("/proc/self/statm", encoding="ascii") as file:
+        size = int(file.read().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (size + (MEGABYTES << 20),) * 2)
+    while True:
+        try:
+            asked = _read(sys.stdin.buffer)
+        except EOFError:
+            return
+        tokenizer.special_tokens_map = asked["special"]
+        signal.setitimer(signal.ITIMER_PROF, SECONDS)  # nobody handles its signal, so that it ends us whatever runs
+        try:
+            text = apply(
+                tokenizer, asked["messages"], tools=asked["tools"], tokenize=False,
+                add_generation_prompt=asked["generation"], chat_template=asked["template"], date_string=asked["date"],
+            )  # fmt: skip
+            answer = {"text": text}
+        except BaseException as error:  # whatever it is, it is an answer
+            answer = {"kind": type(error).__name__, "message": str(error)[:2000]}
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        _write(sys.stdout.buffer, answer)
+
+
+if __name__ == "__main__":
+    _serve()
