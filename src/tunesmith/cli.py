@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 
@@ -85,13 +85,23 @@ def main() -> None:
         raise SystemExit(1) from None
     except OSError as error:
         if error.errno not in _DISK:
-            raise
+            _defect()
         place = f"{error.filename}: " if error.filename else ""
         _fail(f"{place}{error.strerror}\n  remedy: {_DISK[error.errno]}; the same command continues", 4)
     except Exception as error:
         if hasattr(error, "format_message") and hasattr(error, "exit_code"):  # click's own usage errors
             _fail(f"{error.format_message()}\n  remedy: see `tunesmith --help`", 2)
-        raise
+        _defect()
+
+
+def _defect() -> NoReturn:
+    """An error nobody foresaw keeps its traceback; secrets that stand in it do not."""
+    import traceback
+
+    from tunesmith.config.secrets import redact
+
+    print(redact(traceback.format_exc()), file=sys.stderr, end="")
+    raise SystemExit(1)
 
 
 def _fail(message: str, code: int) -> None:
@@ -554,8 +564,12 @@ def _announcing(debug: bool, as_json: bool) -> Iterator[Any]:
     """Stages as they finish, for a person; nothing on standard output when a machine reads it."""
     from rich.console import Console
 
+    from tunesmith.config.secrets import Redacting
+
     console = Console(stderr=as_json, highlight=False)
     logging.getLogger("tunesmith").setLevel(logging.DEBUG if debug else logging.INFO)
+    if logging.lastResort is not None:  # what shows warnings where nobody set logging up
+        logging.lastResort.setFormatter(Redacting())
 
     def announce(stage: str, outcome: str) -> None:
         console.print(f"[bold]{stage:>11}[/bold]  {outcome.replace('[', chr(92) + '[')}", soft_wrap=True)

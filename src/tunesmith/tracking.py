@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import Any
 
 from tunesmith.config.schema import RunConfig
-from tunesmith.config.secrets import redact
+from tunesmith.config.secrets import Redacting, redact
 from tunesmith.rundir import RunDir
 
 log = logging.getLogger(__name__)
@@ -52,7 +52,7 @@ class Tracker:
     def __enter__(self) -> Tracker:
         self.run.root.mkdir(parents=True, exist_ok=True)
         handler = logging.FileHandler(self.run.log, encoding="utf-8")
-        handler.setFormatter(_Redacting("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+        handler.setFormatter(Redacting("%(asctime)s %(levelname)s %(name)s: %(message)s"))
         logging.getLogger("tunesmith").addHandler(handler)
         self._handler = handler
         return self
@@ -126,11 +126,6 @@ def _sayable(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_sayable(item) for item in value]
     return value
-
-
-class _Redacting(logging.Formatter):
-    def format(self, record: logging.LogRecord) -> str:
-        return redact(super().format(record))
 
 
 def environment() -> dict[str, Any]:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from tunesmith.config.read import Node, resolve_plain
-from tunesmith.config.secrets import find_secret, is_secret_name, redact
+from tunesmith.config.secrets import find_secret, is_secret_name, redact, secret_values
 from tunesmith.errors import ConfigError
 
 BUCKET = "YOUR-BUCKET-NAME"
@@ -77,6 +77,8 @@ def expand(node: Node, environ: Mapping[str, str], key: str = "") -> tuple[Node,
     except _Unfilled as error:
         return node, [Problem(key, node.origin.place, f"`{key}`: {error.message}", error.remedy)]
     secret = find_secret(text)
+    if not secret and any(value in text for value in secret_values(environ)):
+        secret = "what an environment variable keeps secret"
     if not secret and is_secret_name(key.rpartition(".")[2]) and text and not text.startswith("env:"):
         secret = "a secret"
     if secret:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import logging
+import os
 import re
+from collections.abc import Mapping
+from urllib.parse import unquote
 
 _SHAPES: tuple[tuple[str, re.Pattern[str]], ...] = (
     ("a Hugging Face token", re.compile(r"\bhf_[A-Za-z0-9]{8,}")),
@@ -23,6 +27,15 @@ _TOKENS_OF_A_TEXT = re.compile(
 )
 
 
+_VARIABLES = re.compile(
+    r"(?:PASSWORD|PASSWD|PASSPHRASE|PASS|SECRET|TOKEN|KEY|KEY_ID|CREDENTIALS?|AUTH)$", re.IGNORECASE
+)
+"""Environment variables whose values are secrets, by the end of their names."""
+_PASSWORD = re.compile(r"://[^\s/:@]*:([^\s@]+)@")
+_SHORTEST = 8
+"""Characters below which a value is too common a word to hide."""
+
+
 def find_secret(text: str) -> str | None:
     """What kind of secret the text holds (`a Hugging Face token`), or None."""
     for kind, shape in _SHAPES:
@@ -36,8 +49,29 @@ def is_secret_name(key: str) -> bool:
     return bool(_NAMES.search(key)) and not _TOKENS_OF_A_TEXT.search(key)
 
 
+def secret_values(environ: Mapping[str, str]) -> list[str]:
+    """Values of variables that are secrets, by the variable's name or as a password in a URL; the longest first."""
+    found: set[str] = set()
+    for name, value in environ.items():
+        if _VARIABLES.search(name) and not os.path.exists(value):
+            found |= {value.strip(), *(line for line in value.split("\n") if not line.startswith("-----"))}
+        for password in _PASSWORD.findall(value):
+            found |= {password, unquote(password)}
+    return sorted((value for value in found if len(value) >= _SHORTEST), key=len, reverse=True)
+
+
 def redact(text: str) -> str:
-    """The text with every secret replaced by `***`."""
+    """The text with every secret replaced by `***`: what looks like one, and what the environment holds as one."""
+    for value in secret_values(os.environ):
+        text = text.replace(value, "***")
     for _, shape in _SHAPES:
         text = shape.sub("***", text)
     return text
+
+
+class Redacting(logging.Formatter):
+    """Writes log records without secrets, tracebacks included."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The record as text."""
+        return redact(super().format(record))

@@ -62,7 +62,9 @@ class Guard:
         asked = {"template": template, "special": dict(special_tokens), "messages": list(messages), "tools": tools,
                  "generation": generation, "date": date}  # fmt: skip
         with self._lock:
-            child = self._child if self._child is not None and self._child.poll() is None else self._start()
+            if self._child is not None and self._child.poll() is not None:
+                self.close()
+            child = self._child or self._start()
             assert child.stdin is not None and child.stdout is not None
             try:
                 _write(child.stdin, asked)

@@ -26,7 +26,7 @@ from tunesmith.checkpoints.commit import PREFIX, STAGING, Manifest, commit
 from tunesmith.checkpoints.lock import RunLock
 from tunesmith.checkpoints.resume import prune
 from tunesmith.config.schema import RunConfig
-from tunesmith.errors import StorageError
+from tunesmith.errors import ModelError, StorageError
 from tunesmith.rundir import RunDir
 from tunesmith.stop import Stop
 from tunesmith.train.callbacks import KeepBest
@@ -269,6 +269,7 @@ class DurableTrainer(Trainer):  # type: ignore[misc]  # transformers has no type
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         if checkpoint is not None:
+            _require_fitting(self.optimizer, self._restored["optimizer"], checkpoint)
             self.optimizer.load_state_dict(self._restored["optimizer"])
             self.lr_scheduler.load_state_dict(self._restored["scheduler"])
 
@@ -296,6 +297,23 @@ class DurableTrainer(Trainer):  # type: ignore[misc]  # transformers has no type
         )  # fmt: skip
         if self.control.should_training_stop or self.state.global_step >= self.state.max_steps:
             raise Finished
+
+
+def _require_fitting(optimizer: Any, state: Any, checkpoint: str) -> None:
+    """Raise `ModelError` where an optimizer's state has other shapes than the weights it belongs to."""
+    try:
+        shapes = [tuple(p.shape) for group in optimizer.param_groups for p in group["params"]]
+        order = [number for group in state["param_groups"] for number in group["params"]]
+        moments = [tuple(state["state"][number]["exp_avg"].shape) for number in order if number in state["state"]]
+        fits = len(order) == len(shapes) and (not moments or moments == shapes)
+    except (KeyError, TypeError, AttributeError):
+        return  # an optimizer with a state of its own kind, which it checks itself
+    if not fits:
+        raise ModelError(
+            "the optimizer's state in the checkpoint has other shapes than the weights",
+            place=checkpoint,
+            remedy="it was put together from several runs: restore a copy, or start anew with --fresh",
+        )
 
 
 class _Boundaries(TrainerCallback):  # type: ignore[misc]
