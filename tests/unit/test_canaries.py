@@ -1,4 +1,4 @@
-"""Twenty-five planted secrets appear in no byte that we write: not in a run, a mirror, a log, an error, a card or a page."""
+"""Twenty-five planted secrets appear in no byte that we write: a run, a mirror, a log, an error, a card, a page."""
 
 from __future__ import annotations
 
