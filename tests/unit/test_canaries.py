@@ -182,9 +182,7 @@ def test_tracebacks_in_a_log_are_redacted(capsys: pytest.CaptureFixture[str]) ->
 def test_words_that_are_no_secrets_stay() -> None:
     text = "end_token <|im_end|> monkey tokenizer passing keys=3 https://host/path user@host"
     assert redact(text) == text
-    assert (
-        "true" not in secret_values({"SOME_TOKEN": "true"}) and secret_values({"TOKENIZERS_PARALLELISM": "a" * 9}) == []
-    )
+    assert secret_values({"SOME_TOKEN": "true", "TOKENIZERS_PARALLELISM": "a" * 9}) == []
     path = str(Path(__file__))
     assert secret_values({"GOOGLE_APPLICATION_CREDENTIALS": path}) == []
 

@@ -10,8 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-
 from bucket_server import BucketServer, Fault
+
 from tunesmith.errors import ConfigError, StorageError
 from tunesmith.storage import (
     AlreadyThereError,
