@@ -1,8 +1,9 @@
 # Two commands do all set-up on a fresh machine: `make demo` and `make test`. Both make .venv themselves.
 PYTHON ?= python3
+KILLS ?= 1000
 BIN := .venv/bin
 
-.PHONY: demo test test-crash test-slow test-gpu check format train-quick train train-custom docs hooks clean
+.PHONY: demo test test-crash crash test-slow test-gpu check format train-quick train train-custom docs hooks clean
 
 demo: .venv/ready  ## the main job on this machine's CPU: database -> specialist -> report
 	$(BIN)/tunesmith run recipes/sql/demo.yaml
@@ -12,6 +13,9 @@ test: .venv/ready-dev  ## the default ring: offline, CPU, minutes
 
 test-crash: .venv/ready-dev  ## kills real processes
 	$(BIN)/pytest -m crash
+
+crash: .venv/ready-dev  ## make crash KILLS=10000: as many kills, and every other fault as often as a release wants it
+	TUNESMITH_KILLS=$(KILLS) $(BIN)/pytest -m crash tests/crash
 
 test-slow: .venv/ready-dev
 	$(BIN)/pytest -m slow

@@ -12,6 +12,7 @@ FREE = (
     "data.cache_dir",
     "generate.batch_size",
     "limits",
+    "name",
     "output_dir",
     "tracking",
     "train.dataloader_num_workers",

@@ -14,7 +14,8 @@ import logging
 import shutil
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -78,6 +79,8 @@ class DurableTrainer(Trainer):  # type: ignore[misc]  # transformers has no type
         self.seconds_saving = 0.0
         """Spent on checkpoints in this call of `fit`."""
         self._snapshot: Snapshot | None = None
+        self._ready: Any = None
+        """On a GPU: passed when the last update is done."""
         self._moving, self._saving = threading.Lock(), threading.Lock()
         self._restored: dict[str, Any] = {}
         self._last_save = time.monotonic()
@@ -125,6 +128,9 @@ class DurableTrainer(Trainer):  # type: ignore[misc]  # transformers has no type
         callbacks = {type(one).__name__: one.state()["attributes"] for one in self._stateful()}
         parts = {"progress": progress, "random": random_state(), "callbacks": callbacks, "own": self.own_state()}
         self._snapshot = Snapshot(self.state.global_step, parts, len(self.state.log_history))
+        if torch.cuda.is_available():
+            self._ready = torch.cuda.Event()  # type: ignore[no-untyped-call]
+            self._ready.record()
 
     def _stateful(self) -> list[Any]:
         stateful = (one for one in self.callback_handler.callbacks if isinstance(one, ExportableState))
@@ -149,7 +155,8 @@ class DurableTrainer(Trainer):  # type: ignore[misc]  # transformers has no type
             at = self._snapshot
             if at is None:
                 return "before the first step was complete" if not self._restored else "where it was continued from"
-            self.save(at)
+            with _beside(self._ready):
+                self.save(at)
         finally:
             self._moving.release()
         took = time.perf_counter() - began
@@ -314,6 +321,18 @@ def _require_fitting(optimizer: Any, state: Any, checkpoint: str) -> None:
             place=checkpoint,
             remedy="it was put together from several runs: restore a copy, or start anew with --fresh",
         )
+
+
+@contextmanager
+def _beside(ready: Any) -> Iterator[None]:
+    """On a GPU: copy weights as soon as the last update is done, not behind the kernels of the next step."""
+    if ready is None:
+        yield
+        return
+    stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+    stream.wait_event(ready)
+    with torch.cuda.stream(stream):
+        yield
 
 
 class _Boundaries(TrainerCallback):  # type: ignore[misc]

@@ -50,13 +50,13 @@ class StepLoader:
             while True:
                 try:
                     step = next(steps, None)
-                except RuntimeError as error:
+                except (RuntimeError, OSError, EOFError) as error:  # the last two: killed while it handed a row over
                     if not workers:
                         raise
                     failures += 1
                     log.warning(
                         "a process that plans steps ahead was lost (%s); %s, from step %d",
-                        str(error).splitlines()[0],
+                        (str(error) or type(error).__name__).splitlines()[0],
                         "it is replaced" if failures <= _REPLACEMENTS else "steps are planned in this process now",
                         at + 1,
                     )

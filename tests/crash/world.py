@@ -1,0 +1,188 @@
+"""The demo's recipe made small, and real processes that run it: each a fork of one that has imported torch already.
+
+A process costs the time of its few steps this way, so thousands can be killed. What it runs is the command line, from
+its arguments to its exit code.
+"""
+
+from __future__ import annotations
+
+import gc
+import hashlib
+import json
+import os
+import shutil
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).resolve().parents[2]
+STEPS, SAVE, EVAL = 8, 2, 4
+SETTINGS = [
+    f"train.max_steps={STEPS}", f"checkpoints.save_steps={SAVE}", f"train.eval_steps={EVAL}",
+    "train.early_stopping_patience=50", "train.batch_size=2", "train.max_tokens=1024", "train.logging_steps=2",
+    "train.share_prefixes=false", "lora.lora_dropout=0.1", "lora.r=4", "lora.lora_alpha=4", "checkpoints.keep_last=2",
+    "checkpoints.save_minutes=null", "tracking.report_to=[]", "task.build.examples=60", "task.build.test_examples=10",
+    "data.validation_share=0.05", "data.test={}", "exports=[]", "task.schema_tokens=300", "evaluate.self_test=0",
+    "limits.preemption_url=null",
+]  # fmt: skip
+"""Dropout draws random numbers at every step, and patience makes validations part of the state."""
+
+
+class World(NamedTuple):
+    """What every trial starts from."""
+
+    folder: Path
+    seconds: float
+    """What an undisturbed run takes."""
+    reference: Mapping[str, str]
+    """sha256 of the files of its result."""
+
+
+def make_world(folder: Path) -> World:
+    """Build data, a random model of the demo's kind, and the undisturbed run that all others are compared with."""
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    sys.path.insert(0, str(Path(__file__).parent))
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+    from tunesmith import pipeline
+    from tunesmith.config.load import load_config
+    from tunesmith.model.load import DEMO
+
+    torch.set_num_threads(1)
+    folder.mkdir(parents=True, exist_ok=True)
+    tokenizer = AutoTokenizer.from_pretrained(DEMO)
+    small = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2,
+             "num_key_value_heads": 1, "head_dim": 16, "dtype": "float32"}  # fmt: skip
+    config = AutoConfig.for_model(**(json.loads((DEMO / "config.json").read_text()) | small))
+    torch.manual_seed(0)
+    AutoModelForCausalLM.from_config(config).save_pretrained(folder / "model")
+    tokenizer.save_pretrained(folder / "model")
+    loaded = load_config(recipe(), arguments(folder, "built")[1:], environ={})
+    pipeline.prepare_only(loaded)
+    import peft  # noqa: F401  # what a run imports, imported once
+    import safetensors.torch  # noqa: F401
+
+    import tunesmith.cli
+    import tunesmith.report
+    import tunesmith.tasks.sql.task
+    import tunesmith.train.fit  # noqa: F401
+
+    gc.collect()
+    gc.freeze()  # or every child would visit, and so copy, all that was imported
+    seconds = 0.0
+    for name in ("warm", "reference"):
+        new_run(folder, name)
+        began = time.perf_counter()
+        code = finish(start(folder, name))
+        seconds = time.perf_counter() - began
+        if code != 0:
+            raise RuntimeError(f"the undisturbed run ended with {code}:\n{said(folder, name)}")
+    return World(folder, seconds, result(folder / "runs" / "reference"))
+
+
+def recipe() -> Path:
+    """The demo's."""
+    return ROOT / "recipes" / "sql" / "demo.yaml"
+
+
+def arguments(folder: Path, name: str) -> list[str]:
+    """Of `tunesmith`, to train the small recipe as a run of that name."""
+    return [str(recipe()), *SETTINGS, f"name={name}", f"output_dir={folder / 'runs'}", f"model.name={folder / 'model'}",
+            f"data.cache_dir={folder / 'cache'}"]  # fmt: skip
+
+
+def new_run(folder: Path, name: str, at: Path | None = None) -> Path:
+    """An empty run directory with the built data in it; `at` another folder for runs."""
+    root = (at or folder / "runs") / name
+    shutil.rmtree(root, ignore_errors=True)
+    shutil.copytree(folder / "runs" / "built" / "data", root / "data")
+    return root
+
+
+def start(folder: Path, name: str, *extra: str, before: Callable[[], object] | None = None, verb: str = "train") -> int:
+    """A process that runs the command line; returns its id. `before` is called in it first."""
+    sys.stdout.flush()
+    pid = os.fork()
+    if pid:
+        return pid
+    code = 1
+    try:
+        log = os.open(folder / f"{name}.said", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        os.dup2(log, 1)
+        os.dup2(log, 2)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+        if before is not None:
+            before()
+        from tunesmith.cli import main
+
+        sys.argv = ["tunesmith", verb, *arguments(folder, name), *extra]
+        main()
+        code = 0
+    except SystemExit as exit_:
+        code = int(exit_.code or 0)
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def finish(pid: int, seconds: float = 120.0) -> int | None:
+    """Its exit code, negative for a signal; None when it was still running after so long."""
+    deadline = time.monotonic() + seconds
+    while True:
+        done, status = os.waitpid(pid, os.WNOHANG)
+        if done:
+            return os.waitstatus_to_exitcode(status)
+        if time.monotonic() >= deadline:
+            return None
+        time.sleep(min(0.002, max(0.0, deadline - time.monotonic())))
+
+
+def kill(pid: int) -> None:
+    """SIGKILL, and wait until it is gone."""
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+
+
+def said(folder: Path, name: str) -> str:
+    """What the process printed."""
+    path = folder / f"{name}.said"
+    return path.read_text(errors="replace") if path.exists() else ""
+
+
+def result(root: Path) -> dict[str, str]:
+    """sha256 of the adapter, and of all that the last checkpoint holds but the times of its log."""
+    last = max(root.glob("checkpoints/checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
+    files = [root / "adapter" / "adapter_model.safetensors", *sorted(last.glob("*.safetensors"))]
+    state = json.loads((last / "state.json").read_text())
+    found = {str(path.relative_to(root)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+    log = [
+        {key: value for key, value in entry.items() if "seconds" not in key and "runtime" not in key}
+        for entry in json.loads((last / "trainer_state.json").read_text())["log_history"]
+    ]
+    found["state"] = hashlib.sha256(json.dumps([state, log], sort_keys=True).encode()).hexdigest()
+    return found
+
+
+def verified(root: Path) -> list[int]:
+    """Steps of the checkpoints that verify."""
+    from tunesmith.checkpoints.resume import verify
+
+    return sorted(
+        manifest.step for path in root.glob("checkpoints/checkpoint-*") if (manifest := verify(path)[0]) is not None
+    )
+
+
+def remove(folder: Path, name: str) -> None:
+    """A trial's leavings."""
+    shutil.rmtree(folder / "runs" / name, ignore_errors=True)
+    for path in (folder / f"{name}.said", folder / "runs" / f".{name}.lock"):
+        path.unlink(missing_ok=True)
