@@ -3,90 +3,27 @@
 Nothing of the model is patched. There are two ways to compute the rule, and tests hold them to the same numbers:
 
 - a dense mask, (L, L) booleans made once per row, for every model that takes one: the reference;
-- for models whose attention is plain softmax attention, `attend_to_row`: the trunk that all examples of the row share
-  causally, then what hangs off it in chunks that see the trunk and themselves. A row of L tokens with a trunk of P
-  costs about L (P + chunk) instead of L squared.
+- for models whose attention is plain softmax attention, on a CPU, `attend_to_row`: a cascade of flash attention calls
+  (`model/cascade.py`), which computes no more than the tree needs.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from tunesmith.errors import ModelError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from tunesmith.model.cascade import Cascade
+
 _DENSE = ("sdpa", "eager")
 _ROW = "tunesmith_row"
-_PLAIN = frozenset({"llama", "mistral", "qwen2", "qwen3"})
+PLAIN = frozenset({"llama", "mistral", "qwen2", "qwen3"})
 """Model types whose attention is softmax(q k / scale) v and no more; each is held to the dense mask by a test."""
-_STEP = 64
-"""Chunk lengths tried are multiples of this many tokens."""
-
-
-class Layout(NamedTuple):
-    """How a row is cut for `attend_to_row`.
-
-    trunk | question 1  answer 1 | question 2  answer 2 | ...        a row
-            [ chunk 0: q1 a1 q2 a2 . . ] [ chunk 1: q3 a3 q4 a4 . ]    what hangs off the trunk, in chunks of C
-    """
-
-    trunk: int
-    """Tokens at the row's start whose subtree is the whole row."""
-    slots: Tensor
-    """(n * C,) for each place in the n chunks, which token after the trunk stands there; 0 where none does."""
-    places: Tensor
-    """(L - trunk,) for each token after the trunk, its place in the chunks."""
-    mask: Tensor
-    """(n, 1, C, trunk + C): what a place sees of the trunk and of its own chunk."""
-
-
-def row_layout(subtree_end: Tensor) -> Layout:
-    """Cut one row, `subtree_end` of shape (L,), into its trunk and chunks of whole subtrees of the least total cost."""
-    import torch
-
-    ends = subtree_end.tolist()
-    size = len(ends)
-    trunk = next((i for i, end in enumerate(ends) if end != size - 1), size)
-    subtrees: list[tuple[int, int]] = []
-    start = trunk
-    while start < size:
-        subtrees.append((start - trunk, ends[start] + 1 - trunk))
-        start = ends[start] + 1
-    longest = max((stop - begin for begin, stop in subtrees), default=1)
-    least = -(-longest // _STEP) * _STEP
-    options = [_chunks(subtrees, length) for length in range(least, max(least, 8 * _STEP) + 1, _STEP)]
-    lengths = list(range(least, max(least, 8 * _STEP) + 1, _STEP))
-    length, chunks = min(zip(lengths, options, strict=True), key=lambda one: len(one[1]) * one[0] * (trunk + one[0]))
-    slots = torch.zeros(len(chunks), length, dtype=torch.long)
-    filled = torch.zeros(len(chunks), length, dtype=torch.bool)
-    for at, (begin, stop) in enumerate(chunks):
-        slots[at, : stop - begin] = torch.arange(begin, stop)
-        filled[at, : stop - begin] = True
-    places = filled.flatten().nonzero()[:, 0]
-    device = subtree_end.device
-    slots, filled = slots.to(device), filled.to(device)
-    own_end = subtree_end[trunk:][slots] - trunk if size > trunk else slots
-    sees = (slots[:, :, None] >= slots[:, None, :]) & (slots[:, :, None] <= own_end[:, None, :])
-    sees &= filled[:, :, None] & filled[:, None, :]
-    # An empty place sees itself: seeing nothing would make its softmax NaN.
-    sees |= torch.eye(length, dtype=torch.bool, device=device)
-    ahead = torch.ones(len(chunks), length, trunk, dtype=torch.bool, device=device)
-    return Layout(trunk, slots.flatten(), places.to(device), torch.cat([ahead, sees], dim=2)[:, None])
-
-
-def _chunks(subtrees: list[tuple[int, int]], length: int) -> list[tuple[int, int]]:
-    """Neighbouring subtrees together while they fit, as ranges of tokens after the trunk."""
-    found: list[tuple[int, int]] = []
-    for begin, stop in subtrees:
-        if found and stop - found[-1][0] <= length:
-            found[-1] = (found[-1][0], stop)
-        else:
-            found.append((begin, stop))
-    return found
 
 
 def attend_to_row(
@@ -96,9 +33,8 @@ def attend_to_row(
     value: Tensor,
     attention_mask: Any,
     *,
-    forest: Layout,
-    dropout: float = 0.0,
-    scaling: float | None = None,
+    forest: Cascade | Tensor,
+    scaling: float,
     **_: Any,
 ) -> tuple[Tensor, None]:
     """An attention of transformers over one row.
@@ -106,40 +42,22 @@ def attend_to_row(
     Args:
         query: (1, heads, L, width); key and value may have fewer heads.
         attention_mask: not used; `forest` says what sees what.
-        forest: of this row.
-        dropout: on the attention weights.
+        forest: of this row, in parts or as a dense mask.
         scaling: of the scores.
 
     Returns:
         (1, L, heads, width), and no weights.
     """
-    from torch import cat, split
+    from tunesmith.model.cascade import Cascade, cascade_attention
+
+    if isinstance(forest, Cascade):
+        query, key, value = (one[0].transpose(0, 1) for one in (query, key, value))
+        return cascade_attention(query, key, value, forest, scaling)[None], None
     from torch.nn.functional import scaled_dot_product_attention as attend
 
     repeats = query.shape[1] // key.shape[1]
-    if repeats > 1:
-        key, value = key.repeat_interleave(repeats, dim=1), value.repeat_interleave(repeats, dim=1)
-    trunk, chunks = forest.trunk, forest.mask.shape[0]
-    # `split` and not slices: the gradient of a slice is a tensor of zeros the size of the whole, for each of them.
-    cuts = [trunk, query.shape[2] - trunk]
-    (query, asked), (key, known), (value, held) = (split(x, cuts, dim=2) for x in (query, key, value))
-    parts = []
-    if trunk:
-        parts.append(attend(query, key, value, is_causal=True, dropout_p=dropout, scale=scaling))
-    if chunks:
-
-        def folded(x: Tensor) -> Tensor:
-            _, heads, _, width = x.shape
-            return x[0].index_select(1, forest.slots).reshape(heads, chunks, -1, width).transpose(0, 1)
-
-        def behind(ahead: Tensor, x: Tensor) -> Tensor:
-            return cat([ahead.expand(chunks, -1, -1, -1), folded(x)], dim=2)
-
-        keys, values = behind(key, known), behind(value, held)
-        out = attend(folded(asked), keys, values, attn_mask=forest.mask, dropout_p=dropout, scale=scaling)
-        flat = out.transpose(0, 1).flatten(1, 2)
-        parts.append(flat.index_select(1, forest.places)[None])
-    return cat(parts, dim=2).transpose(1, 2).contiguous(), None
+    key, value = key.repeat_interleave(repeats, dim=1), value.repeat_interleave(repeats, dim=1)
+    return attend(query, key, value, attn_mask=forest, scale=scaling).transpose(1, 2).contiguous(), None
 
 
 @contextmanager
@@ -150,7 +68,9 @@ def rows_in(model: Any) -> Iterator[None]:
     config = model.config.get_text_config()
     before = config._attn_implementation
     mixed = len(set(getattr(config, "layer_types", None) or [])) > 1  # some layers with a window, some without
-    if before != "sdpa" or config.model_type not in _PLAIN or mixed:
+    dropped = bool(getattr(config, "attention_dropout", 0.0))  # which the parts of a cascade would draw each for itself
+    plain = config.model_type in PLAIN and not mixed and not dropped and model.device.type == "cpu"
+    if before != "sdpa" or not plain:
         yield
         return
     AttentionInterface.register(_ROW, attend_to_row)
@@ -170,20 +90,15 @@ def row_inputs(model: Any, subtree_end: Tensor, position: Tensor) -> dict[str, A
     config = model.config.get_text_config()
     if config._attn_implementation != _ROW:
         return {"attention_mask": model_mask(model, subtree_end, position), "position_ids": position}
+    from tunesmith.model.cascade import plan_cascade
+
     window = getattr(config, "sliding_window", None)
-    if window is not None and window < subtree_end.shape[1]:
-        layout = _uncut(forest_mask(subtree_end, position, window))
+    forest: Cascade | Tensor
+    if window is not None and window <= int(position.max()):
+        forest = forest_mask(subtree_end, position, window)
     else:
-        layout = row_layout(subtree_end[0])
-    return {"attention_mask": None, "position_ids": position, "forest": layout}
-
-
-def _uncut(mask: Tensor) -> Layout:
-    """A row as one chunk under a mask of its own."""
-    import torch
-
-    every = torch.arange(mask.shape[-1], device=mask.device)
-    return Layout(0, every, every, mask)
+        forest = plan_cascade(subtree_end[0])
+    return {"attention_mask": None, "position_ids": position, "forest": forest}
 
 
 def forest_mask(subtree_end: Tensor, position: Tensor, window: int | None = None) -> Tensor:

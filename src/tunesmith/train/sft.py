@@ -20,6 +20,7 @@ from tunesmith.config.schema import RunConfig
 from tunesmith.data.prepare import Prepared
 from tunesmith.errors import ConfigError, DataError
 from tunesmith.model.attention import require_isolation, row_inputs, rows_in
+from tunesmith.model.decoder import plain_decoder
 from tunesmith.model.identity import base_identity
 from tunesmith.model.load import recompute_activations
 from tunesmith.rundir import RunDir
@@ -142,6 +143,9 @@ class ForestTrainer(GuardedTrainer):
             callbacks=callbacks,
         )
         self.remove_callback(PrinterCallback)
+        # Autocast and the exchange of gradients hang on the model's own call.
+        alone = arguments.world_size == 1 and not arguments.bf16 and not arguments.fp16
+        self._decoder = plain_decoder(model) if alone and arguments.device.type == "cpu" else None
         # What `transformers` says about models that scale a loss themselves does not concern a step that sums its own.
         self.model_accepts_loss_kwargs = False
 
@@ -179,6 +183,11 @@ class ForestTrainer(GuardedTrainer):
         """
         row = {name: tensor.to(self.args.device, non_blocking=True) for name, tensor in row.items()}
         at = (row["labels"][0] != IGNORE).nonzero()[:, 0]
+        if self._decoder is not None and self._decoder.takes(row["position_ids"]):
+            place = (row["input_ids"], row["subtree_end"], row["position_ids"], at)
+            if self.loss is cross_entropy:
+                return self._decoder.loss(*place, row["labels"][0][at])
+            return self.loss(self._decoder.logits(*place), row["labels"][0][at])
         extra = {"logits_to_keep": at} if self._keeps_logits else {}
         logits = model(
             input_ids=row["input_ids"],
