@@ -51,7 +51,8 @@ def attend_to_row(
     from tunesmith.model.cascade import Cascade, cascade_attention
 
     if isinstance(forest, Cascade):
-        query, key, value = (one[0].transpose(0, 1) for one in (query, key, value))
+        # Under autocast rotary positions leave queries and keys in float32, and only torch's own attention casts them.
+        query, key, value = (one[0].transpose(0, 1).to(value.dtype) for one in (query, key, value))
         return cascade_attention(query, key, value, forest, scaling)[None], None
     from torch.nn.functional import scaled_dot_product_attention as attend
 

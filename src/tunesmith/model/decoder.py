@@ -80,8 +80,9 @@ class PlainDecoder:
         """
         hidden = self.hidden(input_ids, subtree_end, position, at)
         head = self._causal.lm_head
-        if type(head) is nn.Linear and head.bias is None and not head.weight.requires_grad:
-            return label_loss(hidden, head.weight, labels)
+        known = _weights(head)
+        if known is not None and known.bias is None and known.down is None and not known.base.requires_grad:
+            return label_loss(hidden, known.base, labels)
         return torch.nn.functional.cross_entropy(head(hidden), labels, reduction="sum")
 
     def logits(self, input_ids: Tensor, subtree_end: Tensor, position: Tensor, at: Tensor) -> Tensor:
