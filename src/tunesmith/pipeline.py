@@ -267,6 +267,11 @@ def train(bench: Bench, model: Any, tokenizer: Any, prepared: Prepared, *, resum
         if config.lora is not None:
             model = add_lora(model, config.lora, config.seed)
         trainer = BUILDERS[config.train.method](config, model, tokenizer, prepared, bench.run, bench.tracker)
+        if config.evaluate.select is not None:
+            from tunesmith.train.selection import keep_best_by_score
+
+            told = bench.tracker.event
+            trainer.add_callback(keep_best_by_score(config, prepared, tokenizer, bench.task, bench.run, told))
         if bench.mirror is not None:
             bench.mirror.follow(trainer)
         result = fit(trainer, bench.run, config, resume=resume, stop=bench.stop, lock=bench.lock)

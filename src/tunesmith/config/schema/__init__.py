@@ -8,7 +8,7 @@ One file a section; `run.py` puts them together.
 from __future__ import annotations
 
 from tunesmith.config.schema.data import Data, Leaks, Source, SourceField
-from tunesmith.config.schema.evaluate import Evaluate, Generate, Tracking
+from tunesmith.config.schema.evaluate import Evaluate, Generate, Select, Tracking
 from tunesmith.config.schema.exports import AdapterExport, Export, MergedExport
 from tunesmith.config.schema.model import Lora, Model, Quantization
 from tunesmith.config.schema.run import RunConfig
@@ -36,6 +36,7 @@ __all__ = [
     "RunConfig",
     "SCHEMA_VERSION",
     "Section",
+    "Select",
     "Sft",
     "Source",
     "SourceField",

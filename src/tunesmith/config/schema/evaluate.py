@@ -23,6 +23,24 @@ class Generate(Section):
     prompt's schema). Reported beside the score, because it changes what is measured."""
 
 
+class Select(Section):
+    """Keep the checkpoint that is best at the task, by grading validation answers during training."""
+
+    examples: int = Field(200, ge=20)
+    """Validation examples answered at each evaluation (every `train.eval_steps`), always the same ones. An accuracy of
+    200 answers is known to about 7 points; two checkpoints on the same 200 are compared to about 4."""
+    metric: str = "score"
+    """`score` (the task's own), or a metric of `evaluate.metrics` or of the task's parts, such as `exact_match`."""
+    stop: bool = True
+    """Stop when a further gain of `min_gain` is improbable; false keeps the best and trains to the end."""
+    min_gain: float = Field(0.01, gt=0, lt=1)
+    """The gain worth going on for, as a share: 0.01 is one point."""
+    improbable: float = Field(0.05, gt=0, lt=0.5)
+    """Below which probability such a gain is given up."""
+    least: int = Field(5, ge=3)
+    """Evaluations before training may stop."""
+
+
 class Evaluate(Section):
     """What is graded, and how surely."""
 
@@ -40,6 +58,9 @@ class Evaluate(Section):
     has 2 to 12 values."""
     resamples: int = Field(10_000, ge=100)
     """Resamples of the bootstrap, by group where examples have one (a document, a query skeleton)."""
+    select: Select | None = None
+    """Choose the checkpoint by its answers instead of its loss; null keeps the last, or that of the lowest validation
+    loss under `train.early_stopping_patience`."""
     self_test: int = Field(50, ge=0)
     """Before anything is trained, grade the right answers of this many held-out examples, the right answers of other
     questions, and cheap answers that solve nothing: a grader that gets these wrong would mislead the whole run. 0

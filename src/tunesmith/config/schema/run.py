@@ -78,3 +78,15 @@ class RunConfig(Section):
         if self.model.quantization and self.lora is None:
             raise ValueError("quantised weights cannot be trained: keep `lora`, or drop model.quantization")
         return self
+
+    @model_validator(mode="after")
+    def _selection_looks_at_evaluations(self) -> Self:
+        if self.evaluate.select is None:
+            return self
+        if self.train.eval_steps == 0:
+            raise ValueError("evaluate.select grades answers at every validation; set train.eval_steps")
+        if self.train.early_stopping_patience is not None:
+            raise ValueError(
+                "evaluate.select and train.early_stopping_patience both choose the checkpoint; leave one of them out"
+            )
+        return self
