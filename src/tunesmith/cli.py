@@ -403,7 +403,7 @@ def data_build(
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the data set.")] = Path("data"),
     as_json: AsJson = False,
 ) -> None:
-    """Make a data set: from the databases of a recipe, with SQL that was executed; or, with --from, from documents.
+    """Make a data set: as `task.build` of a recipe says; or, with --from, from documents.
 
     `tunesmith data build maths --from qdrant://host:6333#exams --type exam --grade 5 -o data/grade5` reads, checks and
     splits a collection; `chat` does the same with transcripts. A recipe in place of the word brings its task settings.
@@ -427,30 +427,20 @@ def data_build(
         if as_json:
             _print_json({**found._asdict(), "ledger": found.ledger.figures()})
         return
-    from tunesmith.config.schema import SqlBuild, SqlTask
-    from tunesmith.tasks.sql.build import build_dataset
-    from tunesmith.tasks.sql.postgres import open_server
+    from tunesmith.tasks import build_data, get_task, with_build
 
-    config = _load(recipe, overrides, sets).config
-    if not isinstance(config.task, SqlTask):
-        raise ConfigError(
-            f"the {config.task.name} task builds no data",
-            place="task.name",
-            remedy="use a recipe with `task: {name: sql}`",
-        )
-    task = config.task if config.task.build else config.task.model_copy(update={"build": SqlBuild()})
-    with open_server(task) as server, _announcing(False, as_json) as announce:
-        built = build_dataset(server, task, out, config.seed)
-        announce("build", ", ".join(f"{count:,} in {built.files[name]}" for name, count in built.counts.items()))
+    config = with_build(_load(recipe, overrides, sets).config)
+    task = get_task(config)
+    try:
+        with _announcing(False, as_json) as announce:
+            built = build_data(config, task, out)
+            assert built is not None
+            announce("build", ", ".join(f"{count:,} in {built.files[name]}" for name, count in built.counts.items()))
+    finally:
+        task.close()
     if as_json:
-        _print_json(
-            {
-                "files": {n: str(p) for n, p in built.files.items()},
-                "counts": built.counts,
-                "kinds": built.kinds,
-                "left_out": built.rejected,
-            }
-        )
+        files = {name: str(path) for name, path in built.files.items()}
+        _print_json({"files": files, "counts": built.counts, "kinds": built.kinds, "left_out": built.rejected})
 
 
 @data_app.command("show")

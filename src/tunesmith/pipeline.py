@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from tunesmith.data.prepare import Prepared
     from tunesmith.data.render import Renderer
     from tunesmith.evaluate import Evaluation
+    from tunesmith.tasks.built import Built
 
 log = logging.getLogger(__name__)
 
@@ -198,12 +199,12 @@ def check_first(bench: Bench, loaded: Loaded) -> None:
 
 
 def build(bench: Bench) -> None:
-    """Make the data set from the task's databases, and point the settings of the run at it."""
+    """Make the data set that the task builds itself, and point the settings of the run at it."""
     with bench.stage("build"):
         bench.config, built = with_built_data(bench.config, bench.task, bench.run.data)
     if built:
-        counts = ", ".join(f"{count:,} {name.removeprefix('test_')}" for name, count in built.items())
-        bench.announce("build", f"{counts} examples, every query executed")
+        counts = ", ".join(f"{count:,} {name.removeprefix('test_')}" for name, count in built.counts.items())
+        bench.announce("build", f"{counts} examples, {built.proof}")
 
 
 def prepare(bench: Bench) -> tuple[Prepared, Any, Renderer]:

@@ -6,12 +6,26 @@ import importlib
 from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
-from tunesmith.config.schema import ChatTask, CustomTask, MathsTask, RunConfig, Source, SqlTask
+from tunesmith.config.schema import (
+    ChatBuild,
+    ChatTask,
+    CustomTask,
+    MathsBuild,
+    MathsTask,
+    RunConfig,
+    Source,
+    SqlBuild,
+    SqlTask,
+)
 from tunesmith.errors import ConfigError, DataError
 from tunesmith.types import Task
 
-__all__ = ["get_task", "with_built_data"]
+if TYPE_CHECKING:
+    from tunesmith.tasks.built import Built
+
+__all__ = ["build_data", "get_task", "with_build", "with_built_data"]
 
 
 def get_task(config: RunConfig, environ: Mapping[str, str] | None = None) -> Task:
@@ -57,27 +71,23 @@ def get_word(word: str) -> Task | None:
     return None
 
 
-def with_built_data(config: RunConfig, task: Task, folder: Path) -> tuple[RunConfig, Mapping[str, int]]:
-    """The settings with `data` pointing at what the task built from its databases, and records by set; where it builds
-    none, the settings as they are.
+def with_built_data(config: RunConfig, task: Task, folder: Path) -> tuple[RunConfig, Built | None]:
+    """The settings with `data` pointing at what the task built, and what that is; where it builds none, the settings as
+    they are and None.
 
     Args:
         config: the resolved settings.
-        task: as `get_task` gave it; its server is asked.
+        task: as `get_task` gave it; it builds.
         folder: where data sets are built, and where one that was built with the same settings is found again.
 
     Raises:
         DataError: no training example could be built.
     """
-    settings = config.task
-    if not isinstance(settings, SqlTask) or settings.build is None or config.data.train is not None:
-        return config, {}
-    from tunesmith.tasks.sql.build import SETS, build_dataset, read_built
-
-    built = read_built(settings, folder, config.seed)
+    built = None if config.data.train is not None else build_data(config, task, folder)
     if built is None:
-        built = build_dataset(task.server(), settings, folder, config.seed)  # type: ignore[attr-defined]
-    sources = {name: Source(path=str(built.files[name]), format="task") for name in SETS if built.counts[name]}
+        return config, None
+    form: Literal["messages", "task"] = "messages" if task.name == "chat" else "task"
+    sources = {name: Source(path=str(path), format=form) for name, path in built.files.items() if built.counts[name]}
     if "train" not in sources:
         raise DataError("no training example could be built", place="task.build", remedy="raise task.build.examples")
     tests = {name.removeprefix("test_"): source for name, source in sources.items() if name != "train"}
@@ -85,7 +95,47 @@ def with_built_data(config: RunConfig, task: Task, folder: Path) -> tuple[RunCon
     if "unseen" in tests:  # the builder kept their skeletons out of training, and the gate holds it to that
         leaks = leaks.model_copy(update={"unseen_skeletons": [*leaks.unseen_skeletons, "unseen"]})
     update = {"train": sources["train"], "test": {**tests, **config.data.test}, "leaks": leaks}
-    return config.model_copy(update={"data": config.data.model_copy(update=update)}), built.counts
+    return config.model_copy(update={"data": config.data.model_copy(update=update)}), built
+
+
+def build_data(config: RunConfig, task: Task, out: Path) -> Built | None:
+    """The data set that the task makes itself, as `task.build` says; None where the recipe asks for none.
+
+    What an earlier call with the same settings left in `out` is taken as it is.
+
+    Raises:
+        DataError: too little could be made.
+    """
+    settings = config.task
+    if isinstance(settings, CustomTask) or settings.build is None:
+        return None
+    if isinstance(settings, SqlTask):
+        from tunesmith.tasks.sql.build import build_dataset, read_built
+
+        built = read_built(settings, out, config.seed)
+        return built or build_dataset(task.server(), settings, out, config.seed)  # type: ignore[attr-defined]
+    if isinstance(settings, MathsTask):
+        from tunesmith.tasks.maths.build import build_problems
+
+        return build_problems(settings, out, config.seed)
+    from tunesmith.tasks.chat.build import build_dialogues
+
+    return build_dialogues(settings, out, config.seed)
+
+
+def with_build(config: RunConfig) -> RunConfig:
+    """The same settings, building data: with the defaults of `task.build` where the recipe has none.
+
+    Raises:
+        ConfigError: a task of the user's own builds no data.
+    """
+    settings = config.task
+    if isinstance(settings, CustomTask):
+        raise ConfigError("a task of your own builds no data", place="task.name", remedy="use task: sql, maths or chat")
+    if settings.build is not None:
+        return config
+    defaults = {"sql": SqlBuild, "maths": MathsBuild, "chat": ChatBuild}
+    return config.model_copy(update={"task": settings.model_copy(update={"build": defaults[settings.name]()})})
 
 
 def _custom(settings: CustomTask) -> Task:

@@ -13,13 +13,14 @@ from tunesmith.config.schema.exports import AdapterExport, Export, MergedExport
 from tunesmith.config.schema.model import Lora, Model, Quantization
 from tunesmith.config.schema.run import RunConfig
 from tunesmith.config.schema.section import Section
-from tunesmith.config.schema.task import ChatTask, CustomTask, MathsTask, SqlBuild, SqlTask, Task
+from tunesmith.config.schema.task import ChatBuild, ChatTask, CustomTask, MathsBuild, MathsTask, SqlBuild, SqlTask, Task
 from tunesmith.config.schema.train import Checkpoints, Sft
 
 SCHEMA_VERSION = 1
 
 __all__ = [
     "AdapterExport",
+    "ChatBuild",
     "ChatTask",
     "Checkpoints",
     "CustomTask",
@@ -29,6 +30,7 @@ __all__ = [
     "Generate",
     "Leaks",
     "Lora",
+    "MathsBuild",
     "MathsTask",
     "MergedExport",
     "Model",

@@ -13,7 +13,7 @@ from tunesmith.config.schema.exports import AdapterExport, Export
 from tunesmith.config.schema.limits import Limits
 from tunesmith.config.schema.model import Lora, Model
 from tunesmith.config.schema.section import Section
-from tunesmith.config.schema.task import SqlTask, Task
+from tunesmith.config.schema.task import CustomTask, Task
 from tunesmith.config.schema.train import Checkpoints, Sft
 
 
@@ -51,7 +51,7 @@ class RunConfig(Section):
 
     @model_validator(mode="after")
     def _data_comes_from_somewhere(self) -> Self:
-        builds = isinstance(self.task, SqlTask) and self.task.build is not None
+        builds = not isinstance(self.task, CustomTask) and self.task.build is not None
         if self.data.train is None and not builds:
             raise ValueError(
                 "there is nothing to train on: set data.train, or task.build for a task that builds its data"

@@ -77,6 +77,8 @@ class MathsBuild(Section):
     """How many training examples to make."""
     vietnamese: float = Field(0.5, ge=0, le=1)
     """Share of the problems that are in Vietnamese."""
+    largest: int = Field(60, ge=10)
+    """Largest number that is drawn; amounts of money and results are larger."""
     unseen_kinds: float = Field(0.15, ge=0, lt=1)
     """Share of the kinds of problem kept out of training, to measure what was not merely practised (`test_unseen`)."""
     test_examples: int = Field(100, ge=1)
@@ -100,12 +102,27 @@ class MathsTask(Section):
     """Build the data set instead of reading one from `data`."""
 
 
+class ChatBuild(Section):
+    """Make support dialogues with tool calls, English and Vietnamese, for a made-up shop."""
+
+    examples: int = Field(4000, ge=1)
+    """How many training dialogues to make."""
+    vietnamese: float = Field(0.5, ge=0, le=1)
+    """Share of the dialogues that are in Vietnamese."""
+    unseen_kinds: float = Field(0.1, ge=0, lt=1)
+    """Share of the kinds of request kept out of training, to measure what was not merely practised (`test_unseen`)."""
+    test_examples: int = Field(100, ge=1)
+    """Dialogues in each of the two test sets."""
+
+
 class ChatTask(Section):
     """Conversations; what is trained is every assistant turn."""
 
     name: Literal["chat"] = "chat"
     train_turns: Literal["all", "last"] = "all"
     """Which assistant turns the loss sees."""
+    build: ChatBuild | None = None
+    """Build the data set instead of reading one from `data`."""
 
 
 class CustomTask(Section):

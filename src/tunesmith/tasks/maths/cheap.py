@@ -40,6 +40,7 @@ def cheap_answers(question: str, solution: str, target: str, language: Language)
         "fraction_left_undone": f"#### {value * 2} / 2",
         "root_left_undone": f"#### \\sqrt{{{value**2}}}",
         "near_miss": f"#### {value + 1}",
+        "constant": "#### 7" if value != 7 else "#### 8",
         "letters": "#### A, B, C, D",
     }
     if value:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import hashlib
-import json
 import logging
 import random
 import re
@@ -16,6 +15,8 @@ from typing import Any
 
 from tunesmith.config.schema import SqlBuild, SqlTask
 from tunesmith.errors import ConfigError, DataError
+from tunesmith.tasks.built import SETS, Built, write_built
+from tunesmith.tasks.built import read_built as read_back
 from tunesmith.tasks.sql.compose import Composer, Draft, Query, phrasings
 from tunesmith.tasks.sql.introspect import column_values, read_mentions, read_schema
 from tunesmith.tasks.sql.mentions import Mentions, mention_text
@@ -27,23 +28,6 @@ log = logging.getLogger(__name__)
 
 VERSION = 2
 """Raise it when the same database and settings would give other questions."""
-
-SETS = ("train", "test_built", "test_unseen")
-"""What is written: training; other values under skeletons that were trained; skeletons that were not."""
-
-
-@dataclass(frozen=True, slots=True)
-class Built:
-    """What a build made."""
-
-    files: Mapping[str, Path]
-    """Set name to JSON Lines file."""
-    counts: Mapping[str, int]
-    """Set name to number of records."""
-    kinds: Mapping[str, int]
-    """Kind of question to number of records."""
-    rejected: Mapping[str, int]
-    """Reason to number of drawn queries that were left out."""
 
 
 @dataclass(slots=True)
@@ -95,33 +79,14 @@ def build_dataset(
         for name, rows in made.items():
             records[name] += rows
     _remove_straddling(records, wanted, seed)
-    out.mkdir(parents=True, exist_ok=True)
-    (out / _DONE).unlink(missing_ok=True)
-    files = {name: out / f"{name}.jsonl" for name in SETS}
-    for name, rows in records.items():
-        text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-        files[name].write_text(text, encoding="utf-8")
-    counts = {name: len(rows) for name, rows in records.items()}
-    log.info("built %s examples; left out: %s", counts, _reasons(tally.rejected))
-    built = Built(files, counts, dict(tally.kinds), dict(tally.rejected))
-    about = {"key": _key(task, seed), "counts": counts, "kinds": built.kinds, "rejected": built.rejected}
-    (out / _DONE).write_text(json.dumps(about, indent=1), encoding="utf-8")
+    built = write_built(records, tally.kinds, tally.rejected, out, _key(task, seed), "every query executed")
+    log.info("built %s examples; left out: %s", built.counts, _reasons(tally.rejected))
     return built
-
-
-_DONE = "built.json"
-"""Written last: where it is missing, the build did not finish."""
 
 
 def read_built(task: SqlTask, out: Path, seed: int) -> Built | None:
     """What an earlier build with the same settings left in the folder; None where none finished there."""
-    done = out / _DONE
-    if not done.exists():
-        return None
-    about = json.loads(done.read_text(encoding="utf-8"))
-    if about["key"] != _key(task, seed):
-        return None
-    return Built({name: out / f"{name}.jsonl" for name in SETS}, about["counts"], about["kinds"], about["rejected"])
+    return read_back(out, _key(task, seed))
 
 
 def _key(task: SqlTask, seed: int) -> str:
