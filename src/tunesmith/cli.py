@@ -507,6 +507,18 @@ def data_leaks(
     raise typer.Exit(1 if pairs else 0)
 
 
+@app.command()
+def judge(recipe: Recipe, overrides: Overrides = None, sets: Sets = None, as_json: AsJson = False) -> None:
+    """How far the judge of a chat recipe agrees with examples that people labelled (`task.judge.labelled`)."""
+    from tunesmith.tasks.chat.agreement import agreement_of
+
+    found = agreement_of(_load(recipe, overrides, sets).config)
+    if as_json:
+        _print_json(found.figures())
+    else:
+        print(found.sentence())
+
+
 # --- inside -----------------------------------------------------------------------------------------------------------
 
 

@@ -256,6 +256,7 @@ def _examples(record: Record, form: Format, source: Source, turns: Turns, task: 
         else:
             conversations = to_messages(record.fields, form, source.formatter, record.place, turns)
             meta = {"tools": record.fields["tools"]} if isinstance(record.fields.get("tools"), list) else {}
+            meta |= {key: record.fields[key] for key in ("checks", "kind", "language") if record.fields.get(key)}
             made = [
                 Example(
                     id=record.id if len(conversations) == 1 else f"{record.id}-{at}",

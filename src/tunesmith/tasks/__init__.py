@@ -54,7 +54,7 @@ def get_task(config: RunConfig, environ: Mapping[str, str] | None = None) -> Tas
     if isinstance(settings, ChatTask):
         from tunesmith.tasks.chat.task import ChatTask as Chat
 
-        return Chat(settings)
+        return Chat(settings, environ=environ)
     return _custom(settings)
 
 

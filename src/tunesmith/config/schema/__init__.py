@@ -13,7 +13,17 @@ from tunesmith.config.schema.exports import AdapterExport, Export, MergedExport
 from tunesmith.config.schema.model import Lora, Model, Quantization
 from tunesmith.config.schema.run import RunConfig
 from tunesmith.config.schema.section import Section
-from tunesmith.config.schema.task import ChatBuild, ChatTask, CustomTask, MathsBuild, MathsTask, SqlBuild, SqlTask, Task
+from tunesmith.config.schema.task import (
+    ChatBuild,
+    ChatJudge,
+    ChatTask,
+    CustomTask,
+    MathsBuild,
+    MathsTask,
+    SqlBuild,
+    SqlTask,
+    Task,
+)
 from tunesmith.config.schema.train import Checkpoints, Sft
 
 SCHEMA_VERSION = 1
@@ -21,6 +31,7 @@ SCHEMA_VERSION = 1
 __all__ = [
     "AdapterExport",
     "ChatBuild",
+    "ChatJudge",
     "ChatTask",
     "Checkpoints",
     "CustomTask",

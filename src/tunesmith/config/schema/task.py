@@ -115,12 +115,37 @@ class ChatBuild(Section):
     """Dialogues in each of the two test sets."""
 
 
+class ChatJudge(Section):
+    """A judge model for relevance, completeness and clarity, where nothing else says what is right."""
+
+    endpoint: str
+    """Any OpenAI-compatible address, `https://host/v1#model`; a local model is one that serves on 127.0.0.1."""
+    key: str | None = Field(None, pattern=r"^env:\w+$")
+    """Variable that holds the key, `env:NAME`; never the key itself."""
+    max_calls: int | None = Field(2000, ge=1)
+    """Most questions to the judge in one run; what is cached is not counted. Afterwards its parts are absent."""
+    max_cost: float | None = Field(None, gt=0)
+    """Most that judging may cost, by the prices below."""
+    input_price: float = Field(0.0, ge=0)
+    """Price of a million tokens that the judge reads."""
+    output_price: float = Field(0.0, ge=0)
+    """Price of a million tokens that it writes."""
+    cache: Path | None = Path("judge-cache.jsonl")
+    """File with every reply, so that nothing is paid twice; a new rubric or model asks anew."""
+    labelled: Path | None = None
+    """Examples labelled by people (JSON Lines); `tunesmith judge RECIPE` says how far the judge agrees with them."""
+    sees_reference: bool = True
+    """Whether the judge is shown the record's own answer, to hold completeness against."""
+
+
 class ChatTask(Section):
     """Conversations; what is trained is every assistant turn."""
 
     name: Literal["chat"] = "chat"
     train_turns: Literal["all", "last"] = "all"
     """Which assistant turns the loss sees."""
+    judge: ChatJudge | None = None
+    """A judge model; without one, its parts of a score are absent."""
     build: ChatBuild | None = None
     """Build the data set instead of reading one from `data`."""
 
