@@ -36,7 +36,6 @@ if TYPE_CHECKING:
     from tunesmith.data.prepare import Prepared
     from tunesmith.data.render import Renderer
     from tunesmith.evaluate import Evaluation
-    from tunesmith.tasks.built import Built
 
 log = logging.getLogger(__name__)
 

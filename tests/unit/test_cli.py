@@ -110,11 +110,11 @@ def test_the_flags_of_the_documents_become_settings(tmp_path):
         (["run"], 2, "'recipe'"),
         (["dance"], 2, "dance"),
         (["run", DEMO, "--max-steps", "many"], 2, "--max-steps"),
-        (["data", "build", "chat.yaml"], 2, "builds no data"),
+        (["data", "build", "own.yaml"], 2, "builds no data"),
     ],
 )
 def test_wrong_usage_is_named_with_a_remedy_and_no_traceback(tmp_path, arguments, code, said):
-    (tmp_path / "chat.yaml").write_text("task: chat\nmodel: {name: demo}\ndata: {train: x.jsonl}\n")
+    (tmp_path / "own.yaml").write_text("task: mine:Mine\nmodel: {name: demo}\ndata: {train: x.jsonl}\n")
     done = tunesmith(*arguments, cwd=tmp_path)
     assert done.returncode == code, done.stderr
     assert said in done.stderr
