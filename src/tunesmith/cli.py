@@ -268,28 +268,35 @@ def report(run: RunFolder) -> None:
 @app.command()
 def resume(
     run: RunFolder,
+    output_dir: OutputDir = None,
     max_hours: MaxHours = None,
     max_cost: MaxCost = None,
     debug: Debug = False,
     as_json: AsJson = False,
 ) -> None:
-    """Continue a run from its own folder, wherever it stopped."""
+    """Continue a run wherever it stopped: from its own folder, or from its mirror's address on an empty machine."""
     from tunesmith import pipeline
-    from tunesmith.config.load import load_config
+    from tunesmith.checkpoints.mirror import read_address, restored_settings
+    from tunesmith.config.load import load_saved
     from tunesmith.config.shortcuts import shortcuts
     from tunesmith.rundir import RunDir
 
+    address = read_address(str(run))
     saved = RunDir(run).config
-    if not saved.exists():
+    if address is None and not saved.exists():
         raise ConfigError(
             "there is no run to resume here",
             place=str(run),
-            remedy="give the folder of a run, for example runs/sql-demo",
+            remedy="give the folder of a run, for example runs/sql-demo, or its address in a mirror",
         )
+    short = shortcuts(max_hours=max_hours, max_cost=max_cost)
     with _announcing(debug, as_json) as announce:
-        loaded = load_config(saved, shortcuts(max_hours=max_hours, max_cost=max_cost), environ={})
+        if address is not None:
+            loaded = restored_settings(address, output_dir or Path("runs"), short)
+        else:
+            loaded = load_saved(saved, RunDir(run).origins, short)
         summary = pipeline.run(loaded, resume=True, announce=announce)
-    _print_summary(summary, run, as_json)
+    _print_summary(summary, pipeline.run_dir(loaded.config).root, as_json)
 
 
 # --- settings ---------------------------------------------------------------------------------------------------------

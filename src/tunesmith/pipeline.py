@@ -165,7 +165,7 @@ def _open_locked(
     bench = Bench(config, run, tracker, task, lock, stop, announce, before=before, mirror=mirror)
     bench.seconds.update(known.get("stages", {}))
     if mirror is not None:
-        mirror.attach(lambda step, said: tracker.event("mirror", step, **said), tracker.summary)
+        mirror.attach(config, lambda step, said: tracker.event("mirror", step, **said), tracker.summary)
     try:
         yield bench
     except BaseException as error:

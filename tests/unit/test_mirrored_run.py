@@ -18,10 +18,11 @@ from transformers import TrainerCallback
 sys.path.insert(0, str(Path(__file__).parents[1] / "doubles"))
 from bucket_server import BucketServer
 
-from tunesmith import pipeline
+from tunesmith import cli, pipeline
 from tunesmith.checkpoints import mirror as mirror_module
 from tunesmith.checkpoints import replicate
 from tunesmith.config.load import load_config
+from tunesmith.errors import ConfigError
 
 PAIRS = {"Peru": "Lima", "Chile": "Santiago", "Kenya": "Nairobi", "Japan": "Tokyo", "Cuba": "Havana", "Ghana": "Accra"}
 
@@ -123,3 +124,36 @@ def test_on_an_empty_machine_the_same_command_continues_to_the_same_bits(
     shutil.rmtree(tmp_path / "runs" / "tiny")
     assert run(recipe, f"checkpoints.mirror={where}")["status"] == "complete"
     assert weights(tmp_path / "runs" / "tiny") == weights(tmp_path / "runs" / "whole")
+
+
+@pytest.mark.usefixtures("bucket")
+def test_the_address_alone_is_enough_on_an_empty_machine(
+    recipe: Path, tmp_path: Path, vanish: Callable[[int, int], None], monkeypatch: pytest.MonkeyPatch, capfd: Any
+) -> None:
+    """No recipe, no data, no run: `tunesmith resume gs://bucket/runs/tiny` continues to the same bits."""
+    run(recipe, "name=whole")
+    vanish(3, 2)
+    with pytest.raises(Vanished):
+        run(recipe, "checkpoints.mirror=gs://bucket/runs")
+    whole = weights(tmp_path / "runs" / "whole")
+    for path in tmp_path.iterdir():
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    monkeypatch.setattr(sys, "argv", ["tunesmith", "resume", "gs://bucket/runs/tiny"])
+    cli.main()
+    assert weights(tmp_path / "elsewhere" / "runs" / "tiny") == whole
+    assert "restored from step 2 of gs://bucket/runs/tiny" in capfd.readouterr().out.replace("\n", " ")
+
+
+def test_a_bucket_as_output_dir_is_refused_with_what_would_do(recipe: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="output_dir") as refused:
+        run(recipe, "output_dir=gs://bucket/runs")
+    assert "checkpoints.mirror: gs://bucket/runs" in refused.value.remedy
+    assert not list(tmp_path.glob("gs*"))
+
+
+@pytest.mark.parametrize("mirror", ["az://c/f", "http://h/f", "gs://", "s3:///f"])
+def test_a_mirror_that_is_none_is_refused(recipe: Path, mirror: str) -> None:
+    with pytest.raises(ConfigError, match=r"checkpoints\.mirror"):
+        run(recipe, f"checkpoints.mirror={mirror}")

@@ -4,25 +4,28 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import secrets
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
+from tunesmith.checkpoints import inputs
 from tunesmith.checkpoints.commit import MANIFEST, PREFIX
 from tunesmith.checkpoints.names import Unsafe, plain_files
 from tunesmith.checkpoints.replicate import FIRST_WAIT, Pending, Replicator, Status, Tell
 from tunesmith.checkpoints.resume import CORRUPT, verify
 from tunesmith.checkpoints.snapshot import Snapshot, download, snapshots
+from tunesmith.config.load import Loaded, load_saved
 from tunesmith.config.read import decode, parse
 from tunesmith.config.schema import RunConfig
-from tunesmith.config.show import dump_config
+from tunesmith.config.show import dump_config, write_value
 from tunesmith.errors import ConfigError, NoCheckpointError, StoppedError, StorageError
 from tunesmith.rundir import RunDir
-from tunesmith.storage import Store, UnreachableError, fetch, get, open_store, take_lease
+from tunesmith.storage import Store, UnreachableError, get, open_store, take_lease
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +35,7 @@ START_PATIENCE = 60.0
 """Most seconds that a run waits for an answer before it starts."""
 STOP_PATIENCE = 20.0
 """Most seconds that a run which was asked to stop waits for its last copy: a machine that is taken away gives 30."""
-_WHERE = ("output_dir", "name", "data.cache_dir", "checkpoints.mirror", "checkpoints.mirror_wait")
+_WHERE = ("output_dir", "name", "tracking", "limits", "data.cache_dir", "checkpoints.mirror", "checkpoints.mirror_wait")
 """Settings that may differ between the machine that wrote a mirror and the one that continues from it."""
 
 
@@ -42,6 +45,7 @@ class Mirror:
     def __init__(self, run: RunDir, name: str, url: str, replicator: Replicator, patience: float) -> None:
         self.url = url
         self._run, self._name, self._replicator, self._patience = run, name, replicator, patience
+        self._inputs: dict[str, bytes | Path] = {}
         self._summary: Callable[..., None] = lambda **_: None
 
     @property
@@ -54,15 +58,18 @@ class Mirror:
         """Names of checkpoints that must not be deleted here yet."""
         return self._replicator.pinned
 
-    def attach(self, event: Tell, summary: Callable[..., None]) -> None:
+    def attach(self, config: RunConfig, event: Tell, summary: Callable[..., None]) -> None:
         """Have what happens written down, and copy the run as it begins: settings, and what was here already.
 
         Args:
+            config: names the data files, which are copied too.
             event: told of every confirmation, outage and recovery.
             summary: takes `mirror={...}` for `run.json`.
         """
         self._replicator.tell = event
         self._summary = summary
+        found = inputs.gather(config)
+        self._inputs = {inputs.LIST: inputs.to_bytes(found, config), **inputs.contents(found)}
         self.copy()
 
     def follow(self, trainer: Any) -> None:
@@ -72,7 +79,7 @@ class Mirror:
 
     def copy(self, *, complete: bool = False) -> None:
         """Have the run as it is now copied in the background."""
-        self._replicator.enqueue(_pending(self._run, complete))
+        self._replicator.enqueue(_pending(self._run, complete, self._inputs))
 
     def settle(self, *, complete: bool, seconds: float | None = None) -> bool:
         """Copy the run as it is and wait until that is safe; False when it took longer than `seconds`."""
@@ -171,13 +178,13 @@ def _stopped(mirror: Mirror, error: BaseException) -> None:
 # --- what is copied ---------------------------------------------------------------------------------------------------
 
 
-def _pending(run: RunDir, complete: bool) -> Pending:
-    """The run as it is: what changes read into memory now, what does not by its path."""
-    contents: dict[str, bytes | Path] = {}
+def _pending(run: RunDir, complete: bool, read: Mapping[str, bytes | Path]) -> Pending:
+    """The run as it is, and what it reads: what changes is taken into memory now, what does not by its path."""
+    contents: dict[str, bytes | Path] = dict(read)
     expected: dict[str, str] = {}
     step, pinned = 0, ""
     for path in [*run.root.glob("*.json*"), *run.root.glob("*.yaml"), *run.root.glob("*.html"), run.log]:
-        if path.is_file() and not path.name.endswith(".tmp"):
+        if path.is_file() and path.name not in read and not path.name.endswith(".tmp"):
             contents[path.name] = path.read_bytes()
     for path in (run.root / "scores").glob("*.jsonl"):
         contents[f"scores/{path.name}"] = path.read_bytes()
@@ -367,26 +374,53 @@ def _patiently(attempt: Callable[[], T], seconds: float) -> T:
             pause = min(2 * pause, 10.0)
 
 
-def fetch_settings(url: str, folder: Path) -> tuple[Path, str]:
-    """The settings of a run from its mirror's address alone: (a recipe in `folder`, the mirror they belong to).
+class Address(NamedTuple):
+    """A run in a mirror."""
+
+    mirror: str
+    name: str
+
+
+def read_address(text: str) -> Address | None:
+    """The run that `gs://bucket/folder/NAME` or `s3://bucket/folder/NAME` names; None for a folder of this machine."""
+    match = re.fullmatch(r"(gs|s3|file):/+(.+)/([^/]+)/?", text)  # a path on the command line has lost one slash
+    if match is None:
+        return None
+    kind, place, name = match.groups()
+    return Address(f"file:///{place}" if kind == "file" else f"{kind}://{place}", name)
+
+
+def restored_settings(address: Address, output_dir: Path, changed: Sequence[str] = ()) -> Loaded:
+    """The settings of a run from its mirror's address alone, pointing at the copies of its data that come with it.
 
     Args:
-        url: `gs://bucket/folder/NAME`, as a run's end shows it.
-        folder: where to put the recipe.
+        address: of the run, as its end shows it.
+        output_dir: the folder for runs on this machine.
+        changed: further settings, as `section.key=value`.
 
     Raises:
         StorageError: no such run there.
     """
-    mirror, _, name = url.rstrip("/").rpartition("/")
-    store = open_store(mirror)
-    for _, snapshot, _ in snapshots(store, name):
+    store = open_store(address.mirror)
+    for _, snapshot, _ in snapshots(store, address.name):
         if snapshot is not None and "config.yaml" in snapshot.files:
-            size, sha = snapshot.files["config.yaml"]
-            folder.mkdir(parents=True, exist_ok=True)
-            fetch(store, snapshot.object_key(sha), folder / "config.yaml", size, sha)
-            return folder / "config.yaml", mirror
-    raise StorageError(
-        f"there is no run {name!r} in this mirror",
-        place=url,
-        remedy="give the address of a run: that of checkpoints.mirror and the run's name",
-    )
+            break
+    else:
+        raise StorageError(
+            f"there is no run {address.name!r} in this mirror",
+            place=address.mirror,
+            remedy="give the address that its end showed: that of checkpoints.mirror, and the run's name",
+        )
+    here = {"output_dir": str(output_dir.absolute()), "checkpoints.mirror": address.mirror, "name": address.name}
+    changes = [f"{key}={write_value(value)}" for key, value in here.items()]
+    run = RunDir(output_dir / address.name)
+    with _staging(run) as folder:
+        download(
+            store,
+            snapshot,
+            folder,
+            [name for name in ("config.yaml", run.origins.name, inputs.LIST) if name in snapshot.files],
+        )
+        if inputs.LIST in snapshot.files:
+            changes += inputs.overrides((folder / inputs.LIST).read_bytes(), run)
+        return load_saved(folder / run.config.name, folder / run.origins.name, [*changes, *changed])

@@ -102,6 +102,7 @@ class Replicator:
         self.tell, self._wait, self._clock = tell, wait, clock
         self._number = 0
         self._known: set[str] = set()
+        self._measures: dict[tuple[str, int, int, int], tuple[int, str]] = {}
         self._changed = threading.Condition()
         self._waiting: Pending | None = None
         self._sending: Pending | None = None
@@ -188,7 +189,7 @@ class Replicator:
 
     def _send(self, pending: Pending) -> None:
         start = self._clock()
-        files = {path: _measure(content) for path, content in pending.contents.items()}
+        files = {path: self._measured(content) for path, content in pending.contents.items()}
         if damaged := [path for path, sha in pending.expected.items() if files[path][1] != sha]:
             log.error("step %d is not copied: %s is not what was written here", pending.step, damaged[0])
             self.tell(pending.step, {"state": "damaged here", "file": damaged[0]})
@@ -209,6 +210,15 @@ class Replicator:
             prune(self._store, self._run, self._keep, self._lease.token)
         except StorageError as error:
             log.info("old copies in the mirror stay until the next one is made: %s", error.message)
+
+    def _measured(self, content: bytes | Path) -> tuple[int, str]:
+        if isinstance(content, bytes):
+            return _measure(content)
+        status = content.stat()
+        key = (str(content), status.st_size, status.st_mtime_ns, status.st_ino)
+        if key not in self._measures:  # data files are large, and the same at every checkpoint
+            self._measures[key] = _measure(content)
+        return self._measures[key]
 
     def _failed(self, pending: Pending, error: StorageError) -> None:
         self.status.failures += 1

@@ -6,6 +6,7 @@ Loading is pure: the same inputs give the same config; no clock, no random names
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import re
@@ -82,6 +83,20 @@ def load_config(path: Path, overrides: Sequence[str] = (), environ: Mapping[str,
         raise SettingsError(problems, path)
     origins = {dotted(key): _label(key, tree) for key, _ in leaves(config)}
     return Loaded(config, origins, tuple(_notes(config, tree)))
+
+
+def load_saved(config: Path, origins: Path, overrides: Sequence[str] = ()) -> Loaded:
+    """The settings of a run as its folder keeps them, each with the origin it had when the run began.
+
+    Without the origins every setting would seem to be written by the user, for `config.yaml` holds them all.
+    """
+    loaded = load_config(config, overrides, environ={})
+    try:
+        first: dict[str, str] = json.loads(origins.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return loaded
+    here = f"recipe {config.name}:"
+    return replace(loaded, origins={k: first.get(k, v) if v.startswith(here) else v for k, v in loaded.origins.items()})
 
 
 def examine(tree: Node, environ: Mapping[str, str]) -> tuple[RunConfig | None, list[Problem]]:
@@ -217,8 +232,8 @@ def _output_over_data(config: RunConfig, tree: Node) -> Iterable[Problem]:
         # Up to the first wildcard: `data/*.jsonl` reads the folder `data`.
         path = Path(re.split(r"[*?\[]", source.path)[0].rstrip("/") or "/")
         inside = path.is_relative_to(config.output_dir)
-        # OUTPUT_DIR/RUN/data/... is what an earlier run built, and a fine source.
-        built = inside and "data" in path.relative_to(config.output_dir).parts[1:2]
+        # OUTPUT_DIR/RUN/data/... is what an earlier run built, and a fine source; inputs/... came from a mirror.
+        built = inside and path.relative_to(config.output_dir).parts[1:2] in (("data",), ("inputs",))
         if inside and not built:
             place = tree.nearest(("output_dir",)) if tree.child("output_dir") else tree.nearest(key)
             yield Problem(

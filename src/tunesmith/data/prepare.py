@@ -443,9 +443,9 @@ def _key(config: RunConfig, task: Task, renderer: Renderer, cache_dir: Path) -> 
         {
             "format": FORMAT,
             "sources": {name: _source_identity(s, config, cache_dir) for name, s in sources.items() if s is not None},
-            "task": [type(task).__qualname__, task.name, task.version, config.task.model_dump(mode="json")],
+            "task": [type(task).__qualname__, task.name, task.version, _placeless(config.task.model_dump())],
             "task_code": file_digest(Path(module), cache_dir) if module else "",
-            "task_files": {str(path): file_digest(path, cache_dir) for path in _files_in(config.task.model_dump())},
+            "task_files": [[path.name, file_digest(path, cache_dir)] for path in _files_in(config.task.model_dump())],
             "tokenizer": hashlib.blake2b(renderer.serialised.encode(), digest_size=16).hexdigest(),
             "template": renderer.template.text,
             "special": [renderer.tokenizer.bos_token, renderer.tokenizer.eos_token, config.model.end_token, DATE],
@@ -474,6 +474,15 @@ def _source_identity(source: Source, config: RunConfig, cache_dir: Path) -> list
 def _identities(source: Source, config: RunConfig) -> Iterator[str]:
     for item in read_records(source, config.data.max_record_bytes):
         yield f"{item.place}{item.reason}" if isinstance(item, Dropped) else item.id
+
+
+def _placeless(value: Any) -> Any:
+    """Settings as plain values, files by their names alone: their bytes count, not where they lie."""
+    if isinstance(value, Path):
+        return value.name
+    if isinstance(value, Mapping):
+        return {str(key): _placeless(item) for key, item in value.items()}
+    return [_placeless(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def _files_in(value: Any) -> Iterator[Path]:

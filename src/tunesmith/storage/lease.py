@@ -27,6 +27,10 @@ PATIENCE = 4.5
 """Beats that a holder may miss before it is taken for dead."""
 
 
+_released: set[str] = set()
+"""Leases that this process has given back, also those whose store did not hear of it."""
+
+
 class LeaseHeldError(StorageError):
     """Somebody else writes there."""
 
@@ -41,8 +45,9 @@ class Lease:
     `require` says whether it is still ours; `release` lets the next one in at once.
     """
 
-    def __init__(self, store: Store, prefix: str, token: int, beat: float) -> None:
+    def __init__(self, store: Store, prefix: str, token: int, beat: float, nonce: str = "") -> None:
         self.token = token
+        self._nonce = nonce
         self._store, self._prefix, self._beat = store, prefix, beat
         self._stop = threading.Event()
         self._count = 0
@@ -62,6 +67,7 @@ class Lease:
     def release(self) -> None:
         """Say that nobody writes any more; errors are left to the next one's patience."""
         self._stop.set()
+        _released.add(self._nonce)
         self._thread.join(timeout=5)
         with contextlib.suppress(StorageError):
             self._store.put(_beat_key(self._prefix, self.token), b'{"released": true}')
@@ -114,7 +120,7 @@ def take_lease(
                 place=store.url,
                 remedy="wait for it, stop it, or give this run another name (name=...)",
             ) from None
-    return Lease(store, prefix, newest + 1, beat)
+    return Lease(store, prefix, newest + 1, beat, nonce)
 
 
 def _is_free(
@@ -122,7 +128,7 @@ def _is_free(
 ) -> bool:
     holder = _read(store, prefix, token)
     before = _sign(store, prefix, token)
-    if b"released" in before or _died_here(holder):
+    if b"released" in before or holder.get("nonce") in _released or _died_here(holder):
         return True
     if _lives_here(holder):
         return False

@@ -310,5 +310,8 @@ def _identity(config: RunConfig, prepared: Prepared, model: Any, tokenizer: Any)
         for name, value in deciding(config).items()
         if name.split(".")[0] in ("seed", "model", "lora", "train")
     }
+    for name in ("model.name", "model.chat_template"):  # a folder's or file's content counts, not where it lies
+        if str(settings[name]).startswith("/"):
+            settings[name] = str(settings[name]).rpartition("/")[2]
     template = hashlib.sha256(str(tokenizer.chat_template).encode()).hexdigest()[:16]
     return {"data": prepared.key, "base": base_identity(config.model, model), "template": template, **settings}
