@@ -315,6 +315,9 @@ def check(
     sets: Sets = None,
     quick: Annotated[bool, typer.Option("--quick", help="Only what needs neither torch nor the whole data.")] = False,
     family: Annotated[list[str] | None, typer.Option("--family", help="Only this family; may be repeated.")] = None,
+    receipt: Annotated[
+        bool, typer.Option("--receipt", help="Load the model and show every setting as asked and as in force.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """What would stop a run or spoil its result, found before it is paid for; every training row is proved."""
@@ -327,6 +330,12 @@ def check(
             f"there is no family {unknown.pop()!r}", place="--family", remedy=f"use some of: {', '.join(FAMILIES)}"
         )
     loaded = _load(recipe, overrides, sets)
+    if receipt:
+        from tunesmith.pipeline import receipt_of
+
+        taken = receipt_of(loaded)
+        _print_json(taken.figures()) if as_json else print(f"{taken.text()}\n{taken.sentence()}")
+        raise typer.Exit(1 if taken.findings else 0)
     result = look(loaded, quick=quick, families=family, progress=None if as_json or quick else _looking_at)
     with suppress(OSError):  # a folder that cannot be written is among the findings
         result.save(RunDir(loaded.config.output_dir / loaded.config.name).check)

@@ -32,6 +32,7 @@ from tunesmith.tracking import Tracker, environment
 from tunesmith.types import Finding, Task
 
 if TYPE_CHECKING:
+    from tunesmith.check.receipt import Receipt
     from tunesmith.checkpoints.mirror import Mirror
     from tunesmith.data.prepare import Prepared
     from tunesmith.data.render import Renderer
@@ -197,6 +198,16 @@ def check_first(bench: Bench, loaded: Loaded) -> None:
         raise CheckFailed(f"{first.message}{more}", place=first.place, remedy=first.remedy)
 
 
+def receipt_of(loaded: Loaded) -> Receipt:
+    """Every setting of a recipe as asked and as in force, read back from what would train; nothing is trained."""
+    from tunesmith.check import examine
+    from tunesmith.check.receipt import dry_receipt
+    from tunesmith.train import BUILDERS
+
+    with examine(loaded) as subject:
+        return dry_receipt(subject, BUILDERS[loaded.config.train.method])
+
+
 def build(bench: Bench) -> None:
     """Make the data set that the task builds itself, and point the settings of the run at it."""
     with bench.stage("build"):
@@ -257,6 +268,7 @@ def try_grader(bench: Bench, prepared: Prepared) -> None:
 def train(bench: Bench, model: Any, tokenizer: Any, prepared: Prepared, *, resume: bool = False) -> Any:
     """Fine-tune; returns the tuned model, which also lies in `adapter/`."""
     with bench.stage("train"):
+        from tunesmith.check.receipt import take_receipt
         from tunesmith.model.lora import add_lora
         from tunesmith.train import BUILDERS
         from tunesmith.train.fit import fit, load_trained
@@ -274,6 +286,7 @@ def train(bench: Bench, model: Any, tokenizer: Any, prepared: Prepared, *, resum
             trainer.add_callback(keep_best_by_score(config, prepared, tokenizer, bench.task, bench.run, told))
         if bench.mirror is not None:
             bench.mirror.follow(trainer)
+        take_receipt(trainer, config, tokenizer, prepared, bench.run, lambda told: bench.announce("receipt", told))
         result = fit(trainer, bench.run, config, resume=resume, stop=bench.stop, lock=bench.lock)
         bench.tracker.summary(training=result.figures())
     bench.announce("train", result.sentence())

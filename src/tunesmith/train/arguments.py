@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import fields
 from typing import Any
 
@@ -80,8 +81,11 @@ def training_arguments(config: RunConfig, run: RunDir, examples: int) -> Trainin
         "data_seed": config.seed,
         "report_to": [name for name in config.tracking.report_to if name != "tensorboard"],
         "run_name": config.name,
+        **({"project": config.tracking.project} if config.tracking.project else {}),
         "disable_tqdm": True,
     }
+    if config.tracking.project:  # transformers' callbacks of these two look nowhere else
+        os.environ |= {"WANDB_PROJECT": config.tracking.project, "COMET_PROJECT_NAME": config.tracking.project}
     _check_extra(train.extra, ours)
     try:
         arguments = TrainingArguments(**ours, **train.extra)

@@ -1,0 +1,88 @@
+"""Which line of the package reads a setting: for those that act before or after training, and to find those that
+nothing reads."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from functools import cache
+from pathlib import Path
+
+_PACKAGE = Path(__file__).resolve().parents[1]
+_NOT_CODE = re.compile(
+    r'"""[\s\S]*?"""|#[^\n]*|(?<![\w])[fFrRbB]{0,2}"(?:[^"\\\n]|\\.)*"|(?<![\w])[fFrRbB]{0,2}\'(?:[^\'\\\n]|\\.)*\''
+)
+_READ = re.compile(r"([A-Za-z_][\w.\]\[()]*)\.(\w+)\b(?!\s*\()")
+_CHOOSES = re.compile(r"schema_version|task\.name|train\.method|exports\.\d+\.format")
+"""Words that choose a section of the schema; the section is what is read."""
+_OWNERS = frozenset({
+    "config", "settings", "wanted", "_config", "_settings", "_task", "_wanted", "task", "source", "limits", "self",
+    "export_config", "export",
+})  # fmt: skip
+"""Names that the code gives to a section it was handed."""
+
+
+def find_readers(keys: Iterable[str]) -> dict[str, str]:
+    """For each dotted key, `file:line` of code that reads it; a key that nothing reads is left out.
+
+    The rooms `config` and `check` do not count: they know every setting and act on none. Of a section in the schema its
+    properties do (`Limits.hours`).
+    """
+    reads = _reads()
+    found = {}
+    for key in keys:
+        if _CHOOSES.fullmatch(key):
+            found[key] = "config/load.py, which takes the alternative it names"
+            continue
+        *sections, name = [part for part in key.split(".") if not part.isdigit()]
+        best = max(reads.get(name, ()), key=lambda read: _likeness(read[0], sections), default=None)
+        if best is None and _is_free(sections):  # a name that the user chose: databases, test sets, options
+            best = max(reads.get(sections[-1], ()), key=lambda read: _likeness(read[0], sections[:-1]), default=None)
+        if best is not None:
+            found[key] = best[1]
+    return found
+
+
+def _is_free(sections: list[str]) -> bool:
+    return bool(sections) and sections[-1] in ("databases", "test", "options", "extra", "where", "metrics", "glossary")
+
+
+def _likeness(owner: str, sections: list[str]) -> int:
+    """How surely a read is of this section: by its name, or by one that a section is given where it is handed over."""
+    parts = re.split(r"\W+", owner)
+    if sections and parts[-1] == sections[-1]:
+        return 3
+    if sections and any(part in sections for part in parts):
+        return 2
+    return 1 if parts[-1] in _OWNERS else 0
+
+
+@cache
+def _reads() -> dict[str, list[tuple[str, str]]]:
+    """Attribute name to (what it was read from, `file:line`)."""
+    found: dict[str, list[tuple[str, str]]] = {}
+    for file in sorted(_PACKAGE.rglob("*.py")):
+        room = file.relative_to(_PACKAGE).parts[0]
+        if room == "check" or (room == "config" and file.parent.name != "schema"):
+            continue
+        code = _NOT_CODE.sub(lambda m: "\n" * m.group().count("\n"), file.read_text(encoding="utf-8"))
+        if room == "config":
+            code = _properties(code)
+        for number, line in enumerate(code.splitlines(), 1):
+            for match in _READ.finditer(line):
+                if not line[match.end() :].lstrip().startswith(("= ", ": ")):
+                    place = f"{file.relative_to(_PACKAGE).as_posix()}:{number}"
+                    found.setdefault(match.group(2), []).append((match.group(1), place))
+    return found
+
+
+def _properties(code: str) -> str:
+    """The bodies of properties alone, on their lines."""
+    kept, inside = [], False
+    for line in code.splitlines():
+        if line.strip() == "@property":
+            inside = True
+        elif inside and line.startswith("    @") or (line and not line.startswith(" ")):
+            inside = False
+        kept.append(line if inside else "")
+    return "\n".join(kept)
