@@ -107,7 +107,7 @@ def _lambda(o: Live) -> Any:
 
 def _schedule(o: Live) -> str:
     function = getattr(_lambda(o), "func", _lambda(o))
-    return _SCHEDULES.get(function.__name__, function.__name__)
+    return _SCHEDULES.get(function.__name__, str(function.__name__))
 
 
 def _warmup(o: Live) -> Any:
@@ -119,11 +119,11 @@ def _ratio_agrees(asked: Any, found: Any, o: Live) -> bool:
 
 
 def _epochs(o: Live) -> float:
-    return len(o.trainer.steps) / o.trainer.steps.per_epoch
+    return float(len(o.trainer.steps) / o.trainer.steps.per_epoch)
 
 
 def _epochs_agree(asked: Any, found: Any, o: Live) -> bool:
-    return o.config.train.max_steps > 0 or len(o.trainer.steps) == math.ceil(asked * o.trainer.steps.per_epoch)
+    return o.config.train.max_steps > 0 or bool(len(o.trainer.steps) == math.ceil(asked * o.trainer.steps.per_epoch))
 
 
 def _batch_agrees(asked: Any, found: Any, o: Live) -> bool:
@@ -140,11 +140,12 @@ def _loss_agrees(asked: Any, found: Any, _: Live) -> bool:
         return bool(asked == found)
     module, _, name = asked.partition(":")  # the name it is imported by, not the one it was defined under
     made = getattr(importlib.import_module(module), name)
-    return f"{made.__module__}:{made.__qualname__}" == found
+    return bool(f"{made.__module__}:{made.__qualname__}" == found)
 
 
 def _precision(o: Live) -> str:
-    return {"no": "fp32"}.get(o.trainer.accelerator.mixed_precision, o.trainer.accelerator.mixed_precision)
+    mixed = str(o.trainer.accelerator.mixed_precision)
+    return "fp32" if mixed == "no" else mixed
 
 
 def _recomputes(o: Live) -> bool:
@@ -196,8 +197,8 @@ def _rank(module: Any) -> int:
 
 def _alpha(o: Live) -> Any:
     peft = getattr(o.model, "peft_config", {}).get("default")
-    found = _of_adapter(lambda m: round(m.scaling["default"] * (_rank(m) ** (0.5 if peft.use_rslora else 1)), 9))(o)
-    return found
+    power = 0.5 if peft is not None and peft.use_rslora else 1
+    return _of_adapter(lambda m: round(m.scaling["default"] * _rank(m) ** power, 9))(o)
 
 
 def _rslora(o: Live) -> Any:
@@ -287,7 +288,7 @@ def _template_agrees(asked: Any, found: Any, _: Live) -> bool:
     if asked is None:
         return True
     text = Path(asked).read_text(encoding="utf-8")
-    return hashlib.blake2b(text.encode(), digest_size=4).hexdigest() == found
+    return bool(hashlib.blake2b(text.encode(), digest_size=4).hexdigest() == found)
 
 
 def _end(o: Live) -> Any:
@@ -307,7 +308,7 @@ def _devices(o: Live) -> str:
 
 
 def _device_agrees(asked: Any, found: Any, _: Live) -> bool:
-    return asked in (None, "auto", "balanced", "sequential") or asked.split(":")[0] in found
+    return asked in (None, "auto", "balanced", "sequential") or str(asked).split(":")[0] in found
 
 
 def _source(name: str) -> Callable[[Live], Any]:
@@ -408,7 +409,7 @@ READERS: dict[str, Reader] = {
     "data.validation.format": Reader(_format("validation"), "the reader of the data", _open("auto")),
     "data.max_length": Reader(_longest, "the longest row", _fits),
     "checkpoints.save_steps": Reader(lambda o: 0 if o.trainer.args.save_steps >= 2**31 else int(o.trainer.args.save_steps), "arguments of the trainer", _same),
-    "tracking.report_to": Reader(_mirrors, "callbacks of the trainer", _mirrors_agree),
+    "tracking.report_to": Reader(_mirrors, "callbacks of the trainer; tensorboard is the tracker's own", _mirrors_agree),
     "tracking.project": Reader(lambda o: o.trainer.args.project, "arguments of the trainer", _open(None)),
 }  # fmt: skip
 """Every setting that an object which trains can be asked for."""

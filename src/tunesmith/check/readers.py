@@ -4,16 +4,19 @@ nothing reads."""
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import cache
 from pathlib import Path
+from typing import Any
+
+from tunesmith.config.schema import Section
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 _NOT_CODE = re.compile(
     r'"""[\s\S]*?"""|#[^\n]*|(?<![\w])[fFrRbB]{0,2}"(?:[^"\\\n]|\\.)*"|(?<![\w])[fFrRbB]{0,2}\'(?:[^\'\\\n]|\\.)*\''
 )
 _READ = re.compile(r"([A-Za-z_][\w.\]\[()]*)\.(\w+)\b(?!\s*\()")
-_CHOOSES = re.compile(r"schema_version|task\.name|train\.method|exports\.\d+\.format")
+_CHOOSE = frozenset({"schema_version", "task.name", "train.method", "exports.format"})
 """Words that choose a section of the schema; the section is what is read."""
 _OWNERS = frozenset({
     "config", "settings", "wanted", "_config", "_settings", "_task", "_wanted", "task", "source", "limits", "self",
@@ -22,29 +25,37 @@ _OWNERS = frozenset({
 """Names that the code gives to a section it was handed."""
 
 
-def find_readers(keys: Iterable[str]) -> dict[str, str]:
-    """For each dotted key, `file:line` of code that reads it; a key that nothing reads is left out.
+def find_readers(keys: Iterable[Sequence[str]]) -> dict[tuple[str, ...], str]:
+    """For each key, as names of schema fields, `file:line` of code that reads it; one that nothing reads is left out.
 
     The rooms `config` and `check` do not count: they know every setting and act on none. Of a section in the schema its
     properties do (`Limits.hours`).
     """
     reads = _reads()
     found = {}
-    for key in keys:
-        if _CHOOSES.fullmatch(key):
+    for key in map(tuple, keys):
+        *sections, name = key
+        if ".".join(key) in _CHOOSE:
             found[key] = "config/load.py, which takes the alternative it names"
-            continue
-        *sections, name = [part for part in key.split(".") if not part.isdigit()]
-        best = max(reads.get(name, ()), key=lambda read: _likeness(read[0], sections), default=None)
-        if best is None and _is_free(sections):  # a name that the user chose: databases, test sets, options
-            best = max(reads.get(sections[-1], ()), key=lambda read: _likeness(read[0], sections[:-1]), default=None)
-        if best is not None:
+        elif best := max(reads.get(name, ()), key=lambda read: _likeness(read[0], sections), default=None):
             found[key] = best[1]
     return found
 
 
-def _is_free(sections: list[str]) -> bool:
-    return bool(sections) and sections[-1] in ("databases", "test", "options", "extra", "where", "metrics", "glossary")
+def fields_of(config: Section, key: Sequence[str | int]) -> tuple[str, ...]:
+    """The schema fields on the way to a leaf, without names that the user chose and numbers in a list.
+
+    `("data", "test", "mine", "path")` is `data.test.path`, `("task", "databases", "shop")` is `task.databases`.
+    """
+    fields: list[str] = []
+    value: Any = config
+    for part in key:
+        if isinstance(value, Section):
+            fields.append(str(part))
+            value = getattr(value, str(part))
+        else:
+            value = value[part]
+    return tuple(fields)
 
 
 def _likeness(owner: str, sections: list[str]) -> int:

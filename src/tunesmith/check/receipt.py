@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -19,7 +19,7 @@ from transformers import TrainerCallback
 
 from tunesmith.check import live
 from tunesmith.check.idle import idle
-from tunesmith.check.readers import find_readers
+from tunesmith.check.readers import fields_of, find_readers
 from tunesmith.check.subject import Subject
 from tunesmith.config.schema import RunConfig
 from tunesmith.config.secrets import redact
@@ -98,32 +98,28 @@ def read_receipt(objects: live.Live) -> Receipt:
     """
     config = objects.config
     silent = {key: rule.reason for key, rule in idle(config)}
-    keys = {dotted(key) for key, _ in leaves(config)}
-    named = find_readers({key for key in keys if live.reader_of(key) is None})
-    return Receipt(tuple(_lines(objects, silent, named)))
+    fields = {key: fields_of(config, key) for key, _ in leaves(config)}
+    named = find_readers(set(fields.values()))
+    return Receipt(
+        tuple(_line(key, asked, objects, silent, named.get(fields[key], "")) for key, asked in leaves(config))
+    )
 
 
-def _lines(objects: live.Live, silent: dict[str, str], named: dict[str, str]) -> Iterator[Line]:
-    for parts, asked in leaves(objects.config):
-        key, shown = dotted(parts), _text(asked)
-        reader = live.reader_of(key)
-        if reader is not None:
-            found = reader.read(objects)
-            if found is live.ABSENT:  # what it would act on is not part of this run
-                yield Line(key, shown, "-", "idle", silent.get(key, reader.where))
-                continue
-            if key in silent and not reader.agrees(asked, found, objects):
-                yield Line(key, shown, _text(found), "idle", silent[key])
-                continue
-            same = reader.agrees(asked, found, objects)
-            status: Status = "differs" if not same else "in force" if _text(found) == shown else "resolved"
-            yield Line(key, shown, _text(found), status, reader.where)
-        elif key in silent:
-            yield Line(key, shown, "-", "idle", silent[key])
-        elif place := named.get(key):
-            yield Line(key, shown, shown, "later", place)
-        else:
-            yield Line(key, shown, "-", "unread", "no code of the package reads it")
+def _line(parts: tuple[str | int, ...], asked: Any, objects: live.Live, silent: dict[str, str], place: str) -> Line:
+    key, shown = dotted(parts), _text(asked)
+    reader = live.reader_of(key)
+    if reader is not None:
+        found = reader.read(objects)
+        if found is live.ABSENT:  # what it would act on is not part of this run
+            return Line(key, shown, "-", "idle", silent.get(key, reader.where))
+        if reader.agrees(asked, found, objects):
+            return Line(key, shown, _text(found), "in force" if _text(found) == shown else "resolved", reader.where)
+        return Line(key, shown, _text(found), *(("idle", silent[key]) if key in silent else ("differs", reader.where)))
+    if key in silent:
+        return Line(key, shown, "-", "idle", silent[key])
+    if place:
+        return Line(key, shown, shown, "later", place)
+    return Line(key, shown, "-", "unread", "no code of the package reads it")
 
 
 class TakeReceipt(TrainerCallback):  # type: ignore[misc]  # transformers has no types
