@@ -24,6 +24,7 @@ def test_a_run_leaves_scores_exports_a_report_and_a_summary_that_agree(recipe, t
         "prepare",
         "self-test",
         "grade base",
+        "receipt",
         "train",
         "grade tuned",
         "export",

@@ -17,6 +17,7 @@ _COSTS = {
     "labels.beyond_end": "a model that writes on after its answer",
     "labels.prompt_trained": "a model that learns to recite questions and schemas instead of answering",
     "labels.answer_incomplete": "answers without their beginning or end",
+    "labels.cut_off": "a model that learns answers without their end, and does not stop",
     "labels.other_answer": "a model that learns the answers of other questions",
     "labels.not_next_token": "the loss compares with the wrong token: it falls, and the model is spoilt",
     "labels.turn_missing": "turns that are read and not learned",

@@ -177,6 +177,8 @@ def _message(turn: Any, number: int, place: str) -> Message:
         raise RowRefused("content is not a text", f"in turn {number} the content is {kind}", place=place)
     if name == "function_call":
         extra["tool_calls"], content = [_tool_call(content, number, place)], ""
+    if "tool_calls" in extra:
+        _require_calls(extra["tool_calls"], number, place)
     return Message(role, content, _is_trained(turn, role), extra)
 
 
@@ -200,6 +202,22 @@ def _flatten(blocks: list[Any], extra: dict[str, Any], number: int, place: str) 
         else:
             texts.append(value)
     return "".join(texts)
+
+
+def _require_calls(calls: Any, number: int, place: str) -> None:
+    """A call is a name and arguments that are an object, or the text of one: what whoever runs it can parse."""
+    for call in calls if isinstance(calls, list) and calls else [None]:
+        function = call.get("function", call) if isinstance(call, Mapping) else None
+        named = isinstance(function, Mapping) and isinstance(function.get("name"), str) and function["name"].strip()
+        arguments = function.get("arguments", {}) if isinstance(function, Mapping) else None
+        if isinstance(arguments, str):
+            try:
+                arguments = json.loads(arguments or "{}")
+            except ValueError:
+                arguments = None
+        if not named or not isinstance(arguments, Mapping):
+            detail = f"turn {number}: a call has a `name` and `arguments` that are an object, not {str(call)[:60]!r}"
+            raise RowRefused("broken tool call", detail, place=place)
 
 
 def _tool_call(text: str, number: int, place: str) -> dict[str, Any]:

@@ -49,6 +49,8 @@ class _Seen(NamedTuple):
     """The ids the loss asks for."""
     follows: bool
     """Whether each label is the token that comes next in the example."""
+    ends_trained: bool
+    """Whether the last token is asked for."""
 
 
 def prove_labels(dataset: TokensDataset, tokenizer: Any, renderer: Renderer, config: RunConfig) -> Proof:
@@ -86,7 +88,7 @@ def prove_labels(dataset: TokensDataset, tokenizer: Any, renderer: Renderer, con
             fault = _structure(seen, step[at], ids)
             runs = [] if fault else _runs(seen.predicted)
             if not fault:
-                fault = _ends(seen.predicted, runs, turns, ids, renderer)
+                fault = _ends(seen, runs, turns, ids, renderer)
             if fault:
                 findings.append(_error(*fault, example.place))
                 continue
@@ -151,7 +153,8 @@ def _walk(step: Sequence[Tokens], max_tokens: int, share: bool, pad_id: int) -> 
             path = np.flatnonzero(end[:stop] >= stop - 1)
             asked = np.flatnonzero(labels[start:stop] != IGNORE) + start
             follows = bool((asked < stop - 1).all()) and bool((labels[asked] == ids[asked + 1]).all())
-            yield int(name), _Seen(ids[path], labels[asked], follows)
+            ends_trained = bool(len(asked)) and int(asked[-1]) == stop - 2
+            yield int(name), _Seen(ids[path], labels[asked], follows, ends_trained)
         if (labels[size:] != IGNORE).any():
             raise AssertionError("a padded cell has a label")
 
@@ -162,24 +165,29 @@ def _structure(seen: _Seen, tokens: Tokens, ids: _Ids) -> tuple[str, str] | None
         return "labels.packed_wrong", "the packed row does not give the example back"
     if not len(seen.predicted):
         return "labels.none_trained", "no token is trained"
-    if not seen.follows or not np.array_equal(seen.predicted, tokens.labels[tokens.labels != IGNORE]):
+    # Nothing predicts the first token, so a label on it is no label.
+    if not seen.follows or not np.array_equal(seen.predicted, tokens.labels[1:][tokens.labels[1:] != IGNORE]):
         return "labels.not_next_token", "a label is not the token that follows"
+    if len(seen.predicted) >= len(seen.path) - 1:
+        return "labels.prompt_trained", "every token of the row is trained, the question too"
+    if ids.padding is not None and (seen.path == ids.padding).any():
+        return "labels.padding_inside", "padding stands inside the example"
     if ids.bos is not None and len(seen.path) > 1 and seen.path[0] == seen.path[1] == ids.bos:
         return "labels.double_bos", "the row begins with two BOS tokens"
     if ids.begins and seen.path[0] != ids.bos:
         return "labels.bos_missing", "the row does not begin with the BOS token, as the chat template does"
-    if ids.padding is not None and (seen.path == ids.padding).any():
-        return "labels.padding_inside", "padding stands inside the example"
     return None
 
 
 def _ends(
-    predicted: NDArray[np.int64], runs: list[list[int]], turns: Sequence[Message], ids: _Ids, renderer: Renderer
+    seen: _Seen, runs: list[list[int]], turns: Sequence[Message], ids: _Ids, renderer: Renderer
 ) -> tuple[str, str] | None:
     """(kind, message) where the labels do not fall into one stretch a turn, each with its end token."""
     calls = any(turn.extra.get("tool_calls") for turn in turns)
-    last = int(predicted[-1])
-    if ids.end is not None and last != ids.end and not calls:
+    predicted = seen.predicted
+    if ids.end is not None and predicted[-1] != ids.end and not calls:
+        if seen.ends_trained and ids.end not in seen.path[-2:]:
+            return "labels.cut_off", "the row ends inside the answer: it was cut off"
         if ids.end not in predicted or _last_text(predicted, ids.end, renderer) in turns[-1].content:
             return "labels.end_masked", "the end token of the answer is not trained"
         return "labels.beyond_end", "tokens after the answer's end are trained"
@@ -203,11 +211,11 @@ def _other_text(text: str, turn: Message) -> tuple[str, str]:
     """(kind, message) where the labels do not say the answer."""
     said, answer = _bare(text), _bare(str(turn.extra.get("reasoning_content") or "") + turn.content)
     message = f"the labels say {text[:80]!r}, the answer is {turn.content[:80]!r}"
-    if not said:
-        return "labels.turn_missing", message
     if answer in said:
         return "labels.prompt_trained", message
-    return ("labels.answer_incomplete" if said in answer else "labels.other_answer"), message
+    characters = iter(answer)
+    part = all(character in characters for character in said)  # in this order
+    return ("labels.answer_incomplete" if part else "labels.other_answer"), message
 
 
 def _lost(text: str, example: Example) -> str:
