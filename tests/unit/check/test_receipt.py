@@ -185,7 +185,7 @@ def test_a_key_that_no_code_reads_is_not_found() -> None:
 
 def test_names_that_the_user_chose_are_no_settings(receipt_of: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(receipt_of.folder)
-    receipt = receipt_of("data.test={mine.own: {path: other.jsonl, where: {set.name: other}}}", "data.max_dropped=1")
+    receipt = receipt_of("data.test={mine.own: {path: other.jsonl, where: {set: other}}}", "data.max_dropped=1")
     assert receipt.findings == ()
 
 
