@@ -181,8 +181,10 @@ class Stop:
         self._finished.set()
         if self._at_once:
             self._leave()
-        if self._before:
+        # Sent again until it was heard: one that arrives just before a system call does not interrupt it.
+        while self._before and not self._raised and not self._closed.is_set():
             signal.pthread_kill(threading.main_thread().ident or 0, _WAKE)
+            self._closed.wait(0.2)
 
     def _leave(self) -> None:
         """End the process without waiting for what it computes."""

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import time
 
 import pytest
 
 from tunesmith import contest, pipeline
 from tunesmith.config.load import load_config
-from tunesmith.errors import ConfigError, DataError
+from tunesmith.errors import ConfigError, DataError, ModelError, StoppedError, StorageError
 
 
 def load(recipe, *overrides):
@@ -122,3 +125,67 @@ def test_the_full_model_can_be_trained_without_adapters(recipe):
     summary = pipeline.run(load(recipe, "lora=null", "exports=[{format: merged, dtype: float32}]"))
     assert summary["training"]["parameters"]["share"] == 1.0
     assert summary["status"] == "complete"
+
+
+# --- stopped, continued, in use ---------------------------------------------------------------------------------------
+
+
+def test_a_run_that_is_grading_stops_at_once_and_the_same_call_continues(recipe, monkeypatch):
+    import capitals_task
+
+    asked = []
+
+    def slow(*_):
+        asked.append(time.monotonic())
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(30)
+
+    quick = ("exports=[]", "evaluate.base=false", "evaluate.self_test=0")
+    with monkeypatch.context() as patch:
+        patch.setattr(capitals_task.Capitals, "grade", slow)
+        with pytest.raises(StoppedError, match="SIGTERM") as stopped:
+            pipeline.run(load(recipe, *quick))
+    assert stopped.value.exit_code == 75 and time.monotonic() - asked[0] < 25
+    run = pipeline.run_dir(load(recipe).config)
+    assert pipeline.read_summary(run)["status"] == "stopped" and run.adapter.exists()
+    assert pipeline.run(load(recipe, *quick))["status"] == "complete"
+
+
+def test_limits_logging_and_memory_may_change_while_a_run_is_continued(recipe):
+    with pytest.raises(StoppedError, match=r"limits.max_hours(.|\n)*a higher --max-hours continues"):
+        pipeline.train_only(load(recipe, "limits.max_hours=0.0000001"))
+    summary = pipeline.train_only(
+        load(recipe, "limits.max_hours=1", "train.max_tokens=64", "train.logging_steps=3", "checkpoints.keep_last=2")
+    )
+    assert summary["status"] == "trained"
+
+
+def test_a_run_in_use_is_left_alone_by_every_verb(recipe):
+    with pipeline.open_run(load(recipe)) as bench:
+        assert bench is not None
+        for verb in (pipeline.run, pipeline.train_only):
+            with pytest.raises(StorageError, match=f"in use by process {os.getpid()}"):
+                verb(load(recipe))
+        with pytest.raises(StorageError, match="in use"):
+            pipeline.run(load(recipe), fresh=True)
+        assert bench.run.root.exists()
+
+
+def test_a_trained_adapter_that_was_changed_is_not_graded(recipe):
+    pipeline.train_only(load(recipe))
+    run = pipeline.run_dir(load(recipe).config)
+    weights = run.adapter / "adapter_model.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+    with pytest.raises(ModelError, match="adapter_model.safetensors is not what was written when training ended"):
+        pipeline.run(load(recipe))
+
+
+def test_training_data_that_vanished_between_two_calls_is_named(recipe, tmp_path):
+    with pytest.raises(StoppedError):
+        pipeline.train_only(load(recipe, "limits.max_hours=0.0000001"))
+    (tmp_path / "train.jsonl").unlink()
+    with pytest.raises(DataError, match="train.jsonl") as gone:
+        pipeline.train_only(load(recipe))
+    assert gone.value.exit_code == 3

@@ -24,7 +24,7 @@ from tunesmith.train.callbacks import KeepBest
 from tunesmith.train.durable import Finished
 from tunesmith.train.gauges import reading
 from tunesmith.train.progress import LiveView, Progress
-from tunesmith.train.weights import load_trainable, save_adapter
+from tunesmith.train.weights import load_trainable, require_unchanged, save_adapter
 
 log = logging.getLogger(__name__)
 
@@ -138,8 +138,10 @@ def load_trained(config: RunConfig, run: RunDir, base: Any) -> Any:
     """The trained model from `adapter/`, on the base it was trained on.
 
     Raises:
-        ModelError: what lies there is no adapter, or one of another base, or its weights are not numbers.
+        ModelError: what lies there is no adapter, or one of another base, or its weights are not numbers, or a file of
+            it is not what was written when training ended.
     """
+    require_unchanged(run.adapter)
     require_harmless(run.adapter)
     if config.lora is None:
         from transformers import AutoModelForCausalLM

@@ -7,11 +7,15 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from tunesmith.checkpoints.commit import digest
 from tunesmith.config.schema import RunConfig
 from tunesmith.config.show import dump_config
+from tunesmith.errors import ModelError
 
 SETTINGS = "tunesmith.yaml"
 """The resolved settings beside the weights; itself a recipe."""
+SUMS = "SHA256SUMS"
+"""Digest of every file beside it, as `sha256sum --check` reads them."""
 
 
 def write_weights(model: Any, folder: Path) -> None:
@@ -29,12 +33,34 @@ def save_adapter(model: Any, tokenizer: Any, config: RunConfig, folder: Path) ->
     tokenizer.save_pretrained(str(draft))
     (draft / SETTINGS).write_text(dump_config(config), encoding="utf-8")
     (draft / "README.md").write_text(_card(config), encoding="utf-8")  # PEFT's is a form nobody has filled in
+    sums = "".join(f"{digest(path)}  {path.name}\n" for path in sorted(draft.iterdir()) if path.is_file())
+    (draft / SUMS).write_text(sums, encoding="utf-8")
     for path in [*draft.iterdir(), draft]:
         descriptor = os.open(path, os.O_RDONLY)
         os.fsync(descriptor)
         os.close(descriptor)
     shutil.rmtree(folder, ignore_errors=True)
     draft.rename(folder)
+
+
+def require_unchanged(folder: Path) -> None:
+    """Make sure that what `save_adapter` wrote is what lies there.
+
+    Raises:
+        ModelError: a file is missing or is not what was written.
+    """
+    if not (folder / SUMS).exists():
+        return  # of an earlier version
+    for line in (folder / SUMS).read_text(encoding="utf-8").splitlines():
+        sha, _, name = line.partition("  ")
+        path = folder / Path(name).name
+        if not path.is_file() or digest(path) != sha:
+            raise ModelError(
+                f"{name} is not what was written when training ended",
+                place=str(path),
+                remedy=f"restore it from a copy, or delete {folder}: the same command writes it again from the last "
+                "checkpoint",
+            )
 
 
 def _card(config: RunConfig) -> str:
