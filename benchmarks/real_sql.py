@@ -1,8 +1,7 @@
 """The SQL task on questions, databases and queries that nobody of this project wrote.
 
 Every gold query of `sql/defog.jsonl` and `sql/spider_dev.jsonl` is made into an example with its schema, and graded as
-if a model had answered it: 1.0 is due. The labelled pairs of `sql/grader_pairs.jsonl` say how often the grader is wrong
-on the shipped rows, and the real answers of a model how often a query is found in them.
+if a model had answered it: 1.0 is due. How often the grader is wrong on wrong answers is measured by `graders.py`.
 
     python benchmarks/real_sql.py --data FOLDER [--quick] [--json FILE]
 """
@@ -14,7 +13,6 @@ import json
 import platform
 import tempfile
 import time
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -25,16 +23,11 @@ from tunesmith.config.load import load_config
 from tunesmith.config.schema import SqlBuild
 from tunesmith.config.schema import SqlTask as Settings
 from tunesmith.errors import DataError
-from tunesmith.tasks.sql.answer import extract_sql
 from tunesmith.tasks.sql.build import build_dataset
 from tunesmith.tasks.sql.introspect import read_schema
 from tunesmith.tasks.sql.postgres import Server, open_server
-from tunesmith.tasks.sql.structure import parse
 from tunesmith.tasks.sql.task import SqlTask
 from tunesmith.types import Example, Record
-
-RIGHT = {"equivalent", "same_but_columns_reordered"}
-"""Labels that ought to be accepted. An extra column is wrong by our policy, as it is in the labels."""
 
 
 def main() -> None:
@@ -67,12 +60,9 @@ def main() -> None:
         task = SqlTask(settings, server)
         for source in ("defog", "spider_dev"):
             _gold_against_itself(task, folder / f"{source}.jsonl", step, figure)
-        _labelled_pairs(task, folder / "grader_pairs.jsonl", step, figure)
         _builds(server, settings, 150 if arguments.quick else 1500, figure)
     if arguments.train:
         _train_on_chinook(databases["chinook_PostgreSql"], figure)
-    for path in sorted(folder.glob("real_model_outputs_*.jsonl")):
-        _extraction(path, step, figure)
     if arguments.json:
         arguments.json.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
 
@@ -95,29 +85,6 @@ def _gold_against_itself(task: SqlTask, path: Path, step: int, figure: Any) -> N
     figure(f"{path.stem}: prompted with their schema", prompted, f"of {total}", f"{total}")
     figure(f"{path.stem}: graded on an empty result", both_empty, f"of {total}")
     figure(f"{path.stem}: graded per second", round(total / seconds), "/s")
-
-
-def _labelled_pairs(task: SqlTask, path: Path, step: int, figure: Any) -> None:
-    accepted: Counter[tuple[str, bool]] = Counter()
-    seen: Counter[tuple[str, bool]] = Counter()
-    failures: Counter[str] = Counter()
-    for line, fields in _records(path, step):
-        example = _example(task, path, line, fields)
-        score = task.grade(example, str(fields["pred_sql"]))
-        if score.value is None:
-            continue
-        key = (str(fields["label"]), bool(fields["same_result_on_shipped_data"]))
-        seen[key] += 1
-        accepted[key] += score.value == 1.0
-        failures[score.failure or "right"] += 1
-        wrongly = (score.value == 1.0) != (key[0] in RIGHT) and not key[1] or (score.value == 0.0 and key[0] in RIGHT)
-        if wrongly:
-            print(f"  {path.name}:{line} {fields['label']} {fields['mutation']}: {score.note}")
-    for key in sorted(seen):
-        visible = "" if key[0] in RIGHT else ", same rows as gold here" if key[1] else ", visible"
-        goal = str(seen[key]) if key[0] in RIGHT else "information" if key[1] else "0"
-        figure(f"pairs: {key[0]}{visible}: accepted", accepted[key], f"of {seen[key]}", goal)
-    print("  classes:", ", ".join(f"{name} {count}" for name, count in failures.most_common()))
 
 
 def _builds(server: Server, settings: Settings, wanted: int, figure: Any) -> None:
@@ -156,19 +123,6 @@ def _train_on_chinook(dump: Path | None, figure: Any) -> None:
         for name, score in scores[model].items():
             goal = "80" if (model, name) == ("tuned", "built") else ""
             figure(f"Chinook, {model}, {name}", round(100 * score["accuracy"], 1), f"% of {score['n']}", goal)
-
-
-def _extraction(path: Path, step: int, figure: Any) -> None:
-    found = parsed = total = 0
-    for line, fields in _records(path, step):
-        total += 1
-        sql = extract_sql(str(fields["output"]))
-        found += sql.lower().startswith(("select", "with"))
-        parsed += parse(sql) is not None
-        if not sql.lower().startswith(("select", "with")):
-            print(f"  {path.name}:{line} {sql[:70]!r}")
-    figure("real answers: a query is found", found, f"of {total}")
-    figure("real answers: it parses as PostgreSQL", parsed, f"of {total}", "information")
 
 
 def _example(task: SqlTask, path: Path, line: int, fields: dict[str, Any]) -> Example:

@@ -53,13 +53,17 @@ class Focus:
 
 
 def read_focus(queries: Iterable[str], catalogue: Catalogue) -> Focus | None:
-    """What the queries mention; None where one cannot be read or reads none of the tables."""
+    """What the queries mention; None where they read none of the tables.
+
+    Of a query that sqlglot cannot read nothing is known but that it may read everything.
+    """
     found = Focus()
     for sql in queries:
         tree = parse(sql)
         if tree is None:
-            return None
-        _Reader(tree, catalogue, found).read()
+            found.everything = True
+        else:
+            _Reader(tree, catalogue, found).read()
     return found if found.relations else None
 
 

@@ -1,7 +1,8 @@
 """The mark of an answer: by its rows on the shipped data, then on second instances of the database.
 
 1.0 where the answer gives what the right query gives on every set of rows that it was asked on; 0.0 where it does not,
-with the class of the failure; None where the right query itself fails, which says nothing about the answer.
+with the class of the failure; None where nothing can be said of the answer: the right query itself fails, or both give
+no row on any set of rows.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from tunesmith.tasks.sql.compare import Verdict
 from tunesmith.tasks.sql.instances import Examined, Instances
 from tunesmith.tasks.sql.judge import LUCK, is_luck, is_settled, judge
 from tunesmith.tasks.sql.postgres import Result, Server
-from tunesmith.tasks.sql.structure import exact_match, where_they_differ
+from tunesmith.tasks.sql.structure import exact_match, is_same_text, where_they_differ
 from tunesmith.types import Score
 
 _ROWS_SHOWN = 10
@@ -46,10 +47,10 @@ class SqlGrader:
 
     def grade(self, database: str, golds: Sequence[str], completion: str) -> Score:
         """Mark an answer as the model wrote it, against the right query and its alternatives; the best mark counts."""
-        predicted = extract_sql(completion)
+        predicted, rows = extract_sql(completion), _Shipped(self._server, database)
         best: Score | None = None
         for gold in golds:
-            score = self._mark(database, gold, predicted)
+            score = self._mark(rows, gold, predicted)
             if score.value == 1.0:
                 return score
             if best is None or best.value is None:
@@ -57,19 +58,22 @@ class SqlGrader:
         assert best is not None, "an example has a right query"
         return best
 
-    def _mark(self, database: str, gold_sql: str, predicted_sql: str) -> Score:
-        key = (database, gold_sql, predicted_sql)
+    def right(self, database: str, gold: str) -> Result:
+        """What the right query gives on the shipped rows."""
+        return _Shipped(self._server, database).right(freeze(gold, self.now))
+
+    def _mark(self, rows: _Shipped, gold_sql: str, predicted_sql: str) -> Score:
+        key = (rows.database, gold_sql, predicted_sql)
         if (known := self._marks.get(key)) is not None:
             return known
-        score = self._compare(database, gold_sql, predicted_sql)
+        score = self._compare(rows, gold_sql, predicted_sql)
         self._marks[key] = score
         if len(self._marks) > _REMEMBERED:
             self._marks.popitem(last=False)
         return score
 
-    def _compare(self, database: str, gold_text: str, predicted_text: str) -> Score:
+    def _compare(self, rows: _Shipped, gold_text: str, predicted_text: str) -> Score:
         gold_sql, predicted_sql = freeze(gold_text, self.now), freeze(predicted_text, self.now)
-        rows = _Shipped(self._server, database)
         gold = rows.right(gold_sql)
         if gold.error is not None:
             return Score(None, note=f"the right query cannot be used: {gold.error.message}")
@@ -80,24 +84,25 @@ class SqlGrader:
         }
         if gold_sql is not gold_text or predicted_sql is not predicted_text:
             shown["asked_at"] = f"{self.now:%Y-%m-%d %H:%M:%S} UTC"
-        if exact_match(gold_text, predicted_text):
+        if is_same_text(gold_text, predicted_text):
             shown |= {"columns": list(gold.columns), "rows": shown_rows(gold)}
             parts = {"exact_match": 1.0, "shipped_rows": 1.0, "second_instances": 1.0}
             return Score(1.0, parts, "the same query", shown=shown)
+        exact = float(exact_match(gold_text, predicted_text))
         predicted = rows.answer(predicted_sql)
         shown |= {"columns": list(predicted.columns), "rows": shown_rows(predicted)}
         if predicted.error is not None:
-            parts = {"exact_match": 0.0, "shipped_rows": 0.0}
+            parts = {"exact_match": exact, "shipped_rows": 0.0}
             return Score(0.0, parts, predicted.error.message, predicted.error.failure, shown)
         verdict = judge(rows, gold_sql, gold, predicted_sql, predicted)
-        parts = {"exact_match": 0.0, "shipped_rows": float(verdict.equal)}
+        parts = {"exact_match": exact, "shipped_rows": float(verdict.equal)}
         open_ = not verdict.equal and verdict.failure == "wrong_rows" and not is_settled(rows, gold_sql, gold)
         if verdict.equal and is_luck(rows, gold_sql, gold, predicted_sql):
             parts["shipped_rows"] = 0.0
             verdict = Verdict(False, LUCK, "wrong_rows")
         if not verdict.equal and not open_:
             return Score(0.0, parts, verdict.reason, _failure(verdict, gold_sql, predicted_sql), shown)
-        examined = self._instances.examine(database, gold_sql, predicted_sql)
+        examined = self._instances.examine(rows.database, gold_sql, predicted_sql)
         return _score(verdict, examined, open_, parts, shown, gold_sql, predicted_sql)
 
 
@@ -112,13 +117,14 @@ def _score(
 ) -> Score:
     """The mark of an answer that the shipped rows do not show to be wrong."""
     reason = "the right query leaves open which rows it gives" if is_open else verdict.reason
+    if verdict.both_empty and not (examined and (examined.filled or examined.verdict)):
+        return Score(None, parts, "both results are empty on every set of rows: that proves nothing", shown=shown)
     if examined is None:
         failure = _failure(verdict, gold_sql, predicted_sql) if is_open else ""
         return Score(float(not is_open), parts, f"{reason}; no second instance", failure, shown)
     if examined.verdict is None:
         parts["second_instances"] = 1.0
-        weak = ", though nothing but empty results" if verdict.both_empty and not examined.filled else ""
-        return Score(1.0, parts, f"{reason}, and on {examined.agreed} instances of our own{weak}", shown=shown)
+        return Score(1.0, parts, f"{reason}, and on {examined.agreed} instances of our own", shown=shown)
     parts["second_instances"] = 0.0
     gold, predicted = examined.gold or Result(), examined.predicted or Result()
     shown["instance"] = {
@@ -132,20 +138,26 @@ def _score(
     return Score(0.0, parts, note, _failure(said, gold_sql, predicted_sql), shown)
 
 
+_BY_CHANCE = re.compile(r"\b(random|setseed)\(", re.IGNORECASE)
+"""What must be decided anew every time."""
+
+
 class _Shipped:
-    """The rows that a database came with."""
+    """The rows that a database came with, for the answers to one question."""
 
     def __init__(self, server: Server, database: str) -> None:
-        self._server, self._database = server, database
+        self._server, self.database = server, database
+        self._answered: dict[str, Result] = {}
 
     def right(self, sql: str) -> Result:
-        # What is decided by chance must be decided anew.
-        return self._server.run(
-            self._database, sql, gold=True, remember=not re.search(r"\b(random|setseed)\(", sql, re.I)
-        )
+        return self._server.run(self.database, sql, gold=True, remember=not _BY_CHANCE.search(sql))
 
     def answer(self, sql: str) -> Result:
-        return self._server.run(self._database, sql)
+        if _BY_CHANCE.search(sql):
+            return self._server.run(self.database, sql)
+        if sql not in self._answered:  # held against several right queries, it is run once
+            self._answered[sql] = self._server.run(self.database, sql)
+        return self._answered[sql]
 
 
 def shown_rows(result: Result) -> list[list[Any]]:

@@ -57,6 +57,7 @@ class Server:
         self.opened = dt.datetime.now(dt.UTC).replace(microsecond=0)
         """When this server was opened."""
         self._home = home
+        self._strict = isinstance(home, Private)  # its roles may not change their session from within a query
         self._limits = Limits(task.timeout_seconds, task.max_rows, task.max_bytes)
         self._connections: dict[tuple[str, Use], psycopg.Connection[Any]] = {}
         self._paths: dict[str, str] = {}
@@ -111,14 +112,14 @@ class Server:
         """
         with self._lock:
             if not gold:
-                return run_guarded(self._connection(database, "guest"), sql, self._limits)
+                return run_guarded(self._connection(database, "guest"), sql, self._limits, trusted=self._strict)
             if not remember:
-                return run_guarded(self._connection(database, "gold"), sql, self._limits, trusted=True)
+                return run_guarded(self._connection(database, "gold"), sql, self._limits, trusted=self._strict)
             key = (database, sql)
             if key in self._gold:
                 self._gold.move_to_end(key)
                 return self._gold[key]
-            result = run_guarded(self._connection(database, "gold"), sql, self._limits, trusted=True)
+            result = run_guarded(self._connection(database, "gold"), sql, self._limits, trusted=self._strict)
             self._remember(key, result)
             return result
 

@@ -17,7 +17,7 @@ from tunesmith.tasks.sql.catalogue import Cell, Field, Name, Reference, Relation
 from tunesmith.tasks.sql.focus import Focus, Place
 from tunesmith.tasks.sql.near import Values, read_date
 
-_MOST_ROWS = 60
+_MOST_ROWS = 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +93,7 @@ class _Maker:
         self._groups = _Groups(focus, compared)
         self._domains: dict[Place, list[str]] = {}
         self._rows = recipe.rows
+        self._crowd = max((count for count in focus.counts if count <= _MOST_ROWS), default=0)
         if counts := [count for count in focus.counts if 0 < count <= _MOST_ROWS]:
             self._rows = max(self._rows, min(_MOST_ROWS, 2 * max(counts) + 2))
         if limits := [limit for limit in focus.limits if 0 < limit <= _MOST_ROWS]:
@@ -103,7 +104,7 @@ class _Maker:
             self._made[relation.name] = self._table(relation)
         found = {}
         for name, rows in self._made.items():
-            self._rng.shuffle(rows)
+            rows.sort(key=lambda _: self._rng.random())
             columns = list(self._focus.relations[name].columns)
             found[name] = [tuple(row[column] for column in columns) for row in rows]
         return found
@@ -123,13 +124,13 @@ class _Maker:
             if len(rows) >= wanted:
                 break
             row: dict[str, Cell] = {}
-            twin = rng.choice(rows) if rows and rng.random() < recipe.twins else None
-            base = rng.choice(relation.sample) if relation.checks and relation.sample else None
+            twin = _one_of(rows, rng) if rows and rng.random() < recipe.twins else None
+            base = _one_of(relation.sample, rng) if relation.checks and relation.sample else None
             draw = rng.random()
             # Every column meets its comparisons but this one; None: each is as it likes.
             spoilt: str | None = ""
             if draw > recipe.met:
-                spoilt = rng.choice(asked) if asked and draw < recipe.met + recipe.spoilt else None
+                spoilt = _one_of(asked, rng) if asked and draw < recipe.met + recipe.spoilt else None
             for i, plan in enumerate(plans):
                 if plan.unread:
                     row[plan.name] = None
@@ -149,9 +150,9 @@ class _Maker:
         place = (relation.name, field.name)
         if not self._focus.reads(field.name) and not (bound or relation.checks):
             # No query looks at it: NULL, or where that is not allowed one value for all.
-            domain = [] if not field.required else list(relation.values[field.name][:1]) or [_new_value(field, 0, [])]
+            domain = [] if not field.required else list(relation.values[field.name][:1]) or _new_values(field, [], 1)
             return _Plan(field.name, field, Values(), domain, unread=not field.required)
-        linked = self._groups.linked(place)
+        linked, unique = self._groups.linked(place), (field.name,) in relation.keys
         null = self._recipe.null_links if linked else self._recipe.null
         if place in self._focus.null:
             null = max(null, 0.3)
@@ -159,10 +160,10 @@ class _Maker:
             name=field.name,
             field=field,
             values=self._groups.values(place),
-            domain=self._domain(relation, field, place),
+            domain=self._own_part(place, self._domain(relation, field, place), field, keyed, unique),
             null=0.0 if field.required or keyed else null,
             may_be_null=not (field.required or keyed),
-            unique=keyed and (field.name,) in relation.keys,
+            unique=unique,
             in_turn=self._recipe.distinct == 0 and not linked and place not in self._focus.met,
         )
 
@@ -172,17 +173,22 @@ class _Maker:
         meets = bool(good) and spoilt is not None and not broken
         if plan.may_be_null and not meets and rng.random() < (max(plan.null, 0.3) if broken else plan.null):
             return None
-        if meets and rng.random() < 0.95:
+        if meets and rng.random() < (0.3 if plan.unique else 0.95):
             return _one_of(good, rng)
         if broken and near and rng.random() < 0.75:
             return _one_of(near, rng)
         if spoilt is None and near and rng.random() < 0.3:
             return _one_of([*near, *good], rng)
-        if plan.unique and number >= len(plan.domain):
-            return _new_value(plan.field, number, plan.domain)
         if plan.unique or plan.in_turn:
             return plan.domain[number % len(plan.domain)]
         return _one_of(plan.domain, rng)
+
+    def _own_part(self, place: Place, domain: list[str], field: Field, keyed: bool, unique: bool) -> list[str]:
+        """Of the values that columns of several tables share, those of one: some rows of each have no partner."""
+        if self._groups.linked(place) and len(domain) > 2 and (unique or not keyed):
+            domain = self._rng.sample(domain, len(domain) - max(1, len(domain) // 4))
+        missing = 4 * self._rows - len(domain) if unique else 0
+        return [*domain, *_new_values(field, domain, missing)]
 
     def _domain(self, relation: Relation, field: Field, place: Place) -> list[str]:
         """Values that are not about any comparison; columns that are compared with each other share them."""
@@ -190,20 +196,18 @@ class _Maker:
         key = leader if leader in self._domains or self._groups.linked(place) else place
         if key in self._domains:
             return self._domains[key]
-        known = list(relation.values[field.name])
-        self._rng.shuffle(known)
-        unique = (field.name,) in relation.keys
-        size = self._rows if unique or self._recipe.distinct == 0 else self._recipe.distinct
-        if (self._groups.linked(place) or place in self._focus.met) and not unique:
-            size = max(3, self._rows // 2)
+        known = relation.values[field.name]
+        size = self._recipe.distinct or self._rows
+        if self._groups.linked(place) or place in self._focus.met:
+            size = max(4, 2 * self._rows // 3)
         if field.kind in ("enum", "boolean"):
             known = list(field.labels) or ["true", "false"]
             size = len(known)
+        taken = min(len(known), size)
         if self._recipe.distinct == 0 and field.kind in ("number", "whole"):
-            known = known[: max(2, size // 2)]  # the rest are neighbours of what is there
-        values = known[:size]
-        while len(values) < size:
-            values.append(_new_value(field, len(values), values))
+            taken = min(taken, max(2, size // 2))  # the rest are neighbours of what is there
+        values = self._rng.sample(known, taken)
+        values += _new_values(field, values, size - taken)
         self._domains[key] = values
         return values
 
@@ -211,6 +215,8 @@ class _Maker:
         """The rows of a parent table that may have children: the others stay without."""
         rows = self._made.get(target, [])
         kept = max(1, round(len(rows) * (1 - self._recipe.childless)))
+        if self._crowd > 4:  # a group of so many rows comes about only where there are few groups
+            kept = min(kept, max(1, self._rows // (self._crowd + 1)))
         return self._rng.sample(rows, min(kept, len(rows)))
 
     def _refer(
@@ -242,11 +248,15 @@ class _Maker:
     def _legal(
         self, relation: Relation, row: dict[str, Cell], taken: dict[tuple[str, ...], set[tuple[Cell, ...]]]
     ) -> bool:
-        if "\0" in row or any(row[one.name] is None and one.required and not one.computed for one in relation.fields):
+        if "\0" in row:
             return False
-        keys = {key: tuple(row[column] for column in key) for key in relation.keys}
-        if any(None not in value and value in taken[key] for key, value in keys.items()):
-            return False
+        for one in relation.fields:
+            if one.required and row[one.name] is None and not one.computed:
+                return False
+        keys = {key: tuple([row[column] for column in key]) for key in relation.keys}
+        for key, value in keys.items():
+            if value in taken[key] and None not in value:
+                return False
         for key, value in keys.items():
             taken[key].add(value)
         return True
@@ -311,25 +321,27 @@ def _parents_first(relations: Mapping[Name, Relation]) -> Iterator[Relation]:
         yield from visit(name, ())
 
 
-def _new_value(field: Field, number: int, known: Sequence[str]) -> str:
-    """A value like those that are there, and not among them."""
-    kind, type_ = field.kind, field.base or field.type
+def _new_values(field: Field, known: Sequence[str], count: int) -> list[str]:
+    """Values like those that are there, and not among them."""
+    if count <= 0:
+        return []
+    kind, type_, numbers = field.kind, field.base or field.type, range(len(known), len(known) + count)
     if kind in ("number", "whole"):
-        numbers = [float(value) for value in known if _is_number(value)]
-        start = max(numbers, default=0.0)
-        return str(int(start) + 1 + (number % 3 if numbers else 0))
+        largest = int(max((float(value) for value in known if _is_number(value)), default=0.0))
+        return [str(largest + 1 + i + i // 3) for i in range(count)]
     if kind == "text":
-        return f"v{number + 1}"
+        return [f"v{number + 1}" for number in numbers]
     if kind in ("date", "time"):
         latest = max((moment for value in known if (moment := read_date(value))), default=None)
-        start_day = latest or dt.datetime(2024, 1, 30)  # noqa: DTZ001
-        moment = start_day + dt.timedelta(days=9 * (number % 5) + 1)
-        return f"{moment:%Y-%m-%d}" if kind == "date" else f"{moment:%Y-%m-%d %H:%M:%S}"
+        first = latest or dt.datetime(2024, 1, 30)  # noqa: DTZ001
+        moments = [first + dt.timedelta(days=1 + 9 * i) for i in range(count)]
+        return [f"{one:%Y-%m-%d}" if kind == "date" else f"{one:%Y-%m-%d %H:%M:%S}" for one in moments]
     if kind == "boolean":
-        return ("true", "false")[number % 2]
+        return [("true", "false")[number % 2] for number in numbers]
     if kind == "array":
-        return "{}"
-    return _PLAIN.get(type_.split("(")[0], f"{number}").format(number=number)
+        return ["{}"] * count
+    pattern = _PLAIN.get(type_.split("(")[0], "{number}")
+    return [pattern.format(number=number, short=number % 24) for number in numbers]
 
 
 _PLAIN = {
@@ -338,9 +350,9 @@ _PLAIN = {
     "uuid": "00000000-0000-4000-8000-{number:012}",
     "bytea": "\\x{number:04}",
     "interval": "{number} hours",
-    "inet": "10.0.0.{number}",
-    "time without time zone": "{number:02}:30:00",
-    "time with time zone": "{number:02}:30:00+00",
+    "inet": "10.0.{number}.1",
+    "time without time zone": "{short:02}:30:00",
+    "time with time zone": "{short:02}:30:00+00",
     "xml": "<a>{number}</a>",
 }
 

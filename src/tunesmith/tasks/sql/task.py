@@ -9,6 +9,7 @@ from typing import Any
 
 from tunesmith.config import schema
 from tunesmith.errors import DataError
+from tunesmith.tasks.sql.cheap import cheap_answers
 from tunesmith.tasks.sql.grade import SqlGrader
 from tunesmith.tasks.sql.introspect import read_mentions, read_schema
 from tunesmith.tasks.sql.mentions import Mentions, mention_text, with_mentions
@@ -107,6 +108,10 @@ class SqlTask:
         shown = example.messages[0].content.removeprefix(SYSTEM).strip()
         constraint: Constraint = SchemaConstraint(shown, example.messages[1].content)
         return constraint
+
+    def cheap_answers(self, example: Example) -> Mapping[str, str]:
+        """Answers that solve nothing, made from the right query and its result (`tunesmith.types.RedTeamed`)."""
+        return cheap_answers(example.target, self._grader().right(str(example.meta["database"]), example.target))
 
     def close(self) -> None:
         """Stop the server, where this task started it. Safe to call twice."""

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tunesmith.tasks.sql.compare import equal
 from tunesmith.tasks.sql.guard import Result
 from tunesmith.tasks.sql.order import top_order
-from tunesmith.tasks.sql.structure import exact_match, where_they_differ
+from tunesmith.tasks.sql.structure import exact_match, is_same_text, where_they_differ
 
 NAN = float("nan")
 UTC = dt.UTC
@@ -207,6 +207,22 @@ def test_keys_that_are_no_columns_are_appended_in_the_order_they_are_counted_fro
 )
 def test_exact_match_ignores_only_what_changes_nothing(a: str, b: str, same: bool) -> None:
     assert exact_match(a, b) is same
+
+
+@pytest.mark.parametrize(
+    ("predicted", "same"),
+    [
+        ('select  CAST("a" AS int)\nFROM t;', True),
+        ("SELECT CAST(a int) FROM t", False),
+        ("SELECT CAST(a AS int) FROM t -- so", False),
+        ("SELECT CAST(a AS int) FROM t /* \0 */", False),
+        ("SELECT CAST(a AS int) FROM t \ud800", False),
+        ("SELECT CAST(A AS INT) FROM T", True),
+    ],
+)
+def test_an_answer_that_is_the_right_query_need_not_be_run(predicted: str, same: bool) -> None:
+    assert is_same_text("SELECT CAST(a AS int) FROM t", predicted) is same
+    assert not is_same_text('SELECT "user" FROM t', "SELECT user FROM t")
 
 
 @pytest.mark.parametrize(

@@ -233,6 +233,11 @@ def test_a_query_is_read_for_what_it_compares_links_and_counts(blind: Server) ->
     assert read_focus(["SELECT 1"], catalogue) is None
 
 
+def test_an_answer_that_only_postgres_can_read_is_judged_on_rows_of_our_own_too(grader: SqlGrader) -> None:
+    nested = "SELECT " + "(" * 2_000 + "5" + ")" * 2_000
+    assert grader.grade("blind", ["SELECT max(goals) FROM players"], nested).value == 0.0
+
+
 def test_without_instances_the_shipped_rows_decide_and_the_note_says_so(blind: Server, settings: Settings) -> None:
     alone = SqlGrader(blind, settings.model_copy(update={"instances": 0}))
     score = alone.grade("blind", ["SELECT max(goals) FROM players"], "SELECT 5")
