@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import random
 import shutil
 import sys
 import time
@@ -123,6 +124,26 @@ def test_on_an_empty_machine_the_same_command_continues_to_the_same_bits(
     assert run(recipe, f"checkpoints.mirror={where}")["status"] == "complete"  # and again: nothing to do
     shutil.rmtree(tmp_path / "runs" / "tiny")
     assert run(recipe, f"checkpoints.mirror={where}")["status"] == "complete"
+    assert weights(tmp_path / "runs" / "tiny") == weights(tmp_path / "runs" / "whole")
+
+
+@pytest.mark.crash
+@pytest.mark.parametrize("trial", range(20))
+@pytest.mark.usefixtures("bucket")
+def test_wherever_it_vanished_it_continues_to_the_same_bits(
+    recipe: Path, tmp_path: Path, vanish: Callable[[int, int], None], trial: int
+) -> None:
+    """Twice in a row, on a new empty machine each time."""
+    rng = random.Random(trial)
+    where = f"{('s3', 'gs')[trial % 2]}://bucket/runs"
+    run(recipe, "name=whole", "checkpoints.save_steps=1")
+    for confirmed in sorted(rng.sample(range(1, 6), 2)):
+        vanish(rng.randint(confirmed, 5), confirmed)
+        with pytest.raises(Vanished):
+            run(recipe, f"checkpoints.mirror={where}", "checkpoints.save_steps=1")
+        shutil.rmtree(tmp_path / "runs" / "tiny")
+        shutil.rmtree(tmp_path / "runs" / ".cache")
+    run(recipe, f"checkpoints.mirror={where}", "checkpoints.save_steps=1")
     assert weights(tmp_path / "runs" / "tiny") == weights(tmp_path / "runs" / "whole")
 
 
