@@ -127,6 +127,7 @@ class ForestTrainer(GuardedTrainer):
             config.train.batch_size,
             arguments.max_steps,
             config.seed,
+            per_prefix=config.train.per_prefix,
             rank=arguments.process_index,
             world=arguments.world_size,
             **self.planting,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -15,7 +16,10 @@ from torch.utils.data import Dataset
 
 from tunesmith.data.collate import collate_rows
 from tunesmith.data.forest import plant_forest
+from tunesmith.train.order import LEAST_PREFIXES, Indices, grouped_order, prefix_groups
 from tunesmith.types import IGNORE, Row, Tokens
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,13 +76,25 @@ class Steps(Dataset[Step]):
         batch_size: examples per step; the last step of an epoch has what is left.
         total: optimizer steps of the run.
         seed: with the epoch, decides the order.
+        per_prefix: examples of one prefix that are brought together; 1 shuffles plainly.
         planting: further arguments of `plan_step`.
     """
 
-    def __init__(self, examples: Sequence[Tokens], batch_size: int, total: int, seed: int, **planting: Any) -> None:
+    def __init__(
+        self,
+        examples: Sequence[Tokens],
+        batch_size: int,
+        total: int,
+        seed: int,
+        *,
+        per_prefix: int = 1,
+        **planting: Any,
+    ) -> None:
         self.examples, self._batch_size, self._total, self._seed = examples, batch_size, total, seed
         self._planting = planting
         self._epoch, self._order = -1, np.zeros(0, np.int64)
+        self._per_prefix = per_prefix
+        self._groups = _worth_grouping(examples) if per_prefix > 1 else []
         self.per_epoch = steps_per_epoch(len(examples), batch_size)
 
     def __len__(self) -> int:
@@ -97,8 +113,23 @@ class Steps(Dataset[Step]):
         """Indices of all examples in the order of an epoch: a permutation by a counter-based generator (Philox)."""
         if epoch != self._epoch:
             generator = np.random.Generator(np.random.Philox(key=[self._seed, epoch]))
-            self._epoch, self._order = epoch, generator.permutation(len(self.examples))
+            self._epoch = epoch
+            if self._groups:
+                self._order = grouped_order(self._groups, self._per_prefix, self._batch_size, generator)
+            else:
+                self._order = generator.permutation(len(self.examples))
         return self._order
+
+
+def _worth_grouping(examples: Sequence[Tokens]) -> list[Indices]:
+    groups = prefix_groups(examples)
+    if len(groups) < LEAST_PREFIXES:
+        log.warning(
+            "train.per_prefix: the data have %d distinct prefixes and a step should keep %d, so it is shuffled plainly",
+            len(groups), LEAST_PREFIXES,
+        )  # fmt: skip
+        return []
+    return groups
 
 
 def digest_examples(examples: Sequence[Tokens]) -> str:
