@@ -28,8 +28,8 @@ class Sft(Section):
     that of computing each example alone, but that `lora_dropout` draws one mask for a shared prefix."""
     per_prefix: int = Field(1, ge=1)
     """Examples of one prefix that are brought together in a step. 1 shuffles plainly: the update is what any other tool
-    makes, and what happens to meet in a step is shared. More share more (4 of 40 schemas at batch 32: half the time) but
-    make a step less diverse: in a small experiment the held-out loss after equal steps was up to 1 % higher with 8
+    makes, and what happens to meet in a step is shared. More share more (4 of 40 schemas at batch 32: half the time)
+    but make a step less diverse: in a small experiment the held-out loss after equal steps was up to 1 % higher with 8
     prefixes per step and 2 to 3 % with 4. So at least 8 must be left: `batch_size` / `per_prefix` >= 8."""
     learning_rate: float = Field(2e-4, gt=0, allow_inf_nan=False)
     """Peak learning rate."""
