@@ -23,6 +23,7 @@ from tunesmith.tasks.sql.instances import Examined, Instances
 from tunesmith.tasks.sql.judge import LUCK, is_luck, is_settled, judge
 from tunesmith.tasks.sql.postgres import Result, Server
 from tunesmith.tasks.sql.structure import exact_match, is_same_text, where_they_differ
+from tunesmith.tasks.sql.writes import Writes, changes_rows
 from tunesmith.types import Score
 
 _ROWS_SHOWN = 10
@@ -43,6 +44,7 @@ class SqlGrader:
         self.now = server.opened if config.clock == "start" else dt.datetime.fromisoformat(config.clock)
         """The moment at which every query is asked, in UTC."""
         self._instances = Instances(server, config.instances, self.now)
+        self._writes = Writes(server)
         self._marks: OrderedDict[tuple[str, str, str], Score] = OrderedDict()
 
     def grade(self, database: str, golds: Sequence[str], completion: str) -> Score:
@@ -74,6 +76,8 @@ class SqlGrader:
 
     def _compare(self, rows: _Shipped, gold_text: str, predicted_text: str) -> Score:
         gold_sql, predicted_sql = freeze(gold_text, self.now), freeze(predicted_text, self.now)
+        if changes_rows(gold_sql):
+            return self._writes.mark(rows.database, gold_sql, predicted_sql)
         gold = rows.right(gold_sql)
         if gold.error is not None:
             return Score(None, note=f"the right query cannot be used: {gold.error.message}")

@@ -16,6 +16,7 @@ from tunesmith.tasks.sql.mentions import Mentions, mention_text, with_mentions
 from tunesmith.tasks.sql.postgres import Server, open_server
 from tunesmith.tasks.sql.prune import schema_text
 from tunesmith.tasks.sql.schema import Schema
+from tunesmith.tasks.sql.writes import changes_rows
 from tunesmith.types import Constraint, Example, Message, Record, Score
 
 SYSTEM = "Write one PostgreSQL query."
@@ -111,6 +112,8 @@ class SqlTask:
 
     def cheap_answers(self, example: Example) -> Mapping[str, str]:
         """Answers that solve nothing, made from the right query and its result (`tunesmith.types.RedTeamed`)."""
+        if changes_rows(example.target):
+            return {}
         return cheap_answers(example.target, self._grader().right(str(example.meta["database"]), example.target))
 
     def close(self) -> None:
