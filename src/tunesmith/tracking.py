@@ -77,7 +77,7 @@ class Tracker:
             old = known.get(key)
             known[key] = {**old, **value} if isinstance(old, dict) and isinstance(value, Mapping) else value
         text = json.dumps(_sayable(known), indent=1, ensure_ascii=False, allow_nan=False)
-        draft = path.with_suffix(".json.tmp")
+        draft = path.with_suffix(f".json.{os.getpid()}")  # of its own: processes that compute together all come here
         with draft.open("w", encoding="utf-8") as file:
             file.write(text)
             file.flush()

@@ -424,7 +424,7 @@ KINDS: dict[str, Callable[[w.World, int, random.Random], Outcome]] = {
     "kills": kills, "operations": operations, "refusals": refusals, "mutations": mutations, "disk_full": disk_full,
     "stops": stops, "starters": starters, "numbers": numbers, "memory": memory, "clocks": clocks, "workers": workers,
 }  # fmt: skip
-SHORT = {"kills": 60, "operations": 24, "refusals": 8, "mutations": 100, "disk_full": 6, "stops": 8, "starters": 1,
+SHORT = {"kills": 200, "operations": 24, "refusals": 8, "mutations": 100, "disk_full": 6, "stops": 8, "starters": 1,
          "numbers": 8, "memory": 4, "clocks": 2, "workers": 1}  # fmt: skip
 """Trials of a ring that takes a few minutes on two cores."""
 RELEASE = {"kills": 1000, "operations": 10_000, "refusals": 100, "mutations": 2000, "disk_full": 60, "stops": 100,

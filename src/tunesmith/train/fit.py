@@ -113,8 +113,10 @@ def fit(
             return fit(trainer, run, config, resume, stop=listening, lock=lock, elsewhere=elsewhere)
     trainer.stop, trainer.lock = stop, lock
     here = Folder(run.checkpoints)
-    here.clear()
-    found = find_checkpoint([here, *elsewhere], trainer.identity)
+    with trainer.accelerator.main_process_first():  # it sets aside what does not verify; the others then find the rest
+        if trainer.is_world_process_zero():
+            here.clear()
+        found = find_checkpoint([here, *elsewhere], trainer.identity)
     if resume and found is None:
         raise ConfigError(
             "there is no checkpoint to resume from", place=str(run.checkpoints), remedy="start without --resume"

@@ -102,6 +102,14 @@ def test_who_was_replaced_writes_nothing_more(tmp_path: Path) -> None:
             lock.require()
 
 
+def test_of_processes_that_compute_together_the_first_has_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with RunLock(tmp_path / "run") as first:
+        monkeypatch.setenv("RANK", "1")
+        with RunLock(tmp_path / "run") as second:
+            second.require()
+        first.require()
+
+
 def test_an_unreadable_lock_file_is_no_obstacle(tmp_path: Path) -> None:
     (tmp_path / ".run.lock").write_text("half a li")
     began = time.monotonic()
