@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import re
 import secrets
 import shutil
@@ -118,7 +119,7 @@ def mirrored(
         NoCheckpointError: the mirror has snapshots of this run and none of them verifies.
         ConfigError: the mirror's run of this name has other settings.
     """
-    if config.checkpoints.mirror is None:
+    if config.checkpoints.mirror is None or os.environ.get("RANK", "0") != "0":  # of several processes the first copies
         yield None
         return
     store = store or open_store(config.checkpoints.mirror)
