@@ -1,4 +1,4 @@
-"""A round trip through every place that the run will write to: write, sync, rename, read back, compare, delete."""
+"""A round trip through every place that the run will write to, its mirror too: write, read back, compare, delete."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from pathlib import Path
 from tunesmith.check.disk import existing
 from tunesmith.check.result import Looked
 from tunesmith.check.subject import Subject
+from tunesmith.errors import StorageError, TunesmithError
+from tunesmith.storage import open_store, put_verified
 from tunesmith.types import Finding
 
 _BYTES = 1 << 20
@@ -26,7 +28,31 @@ def check_storage(subject: Subject) -> Looked:
         rate, finding = round_trip(folder, key)
         findings += [finding] if finding else []
         rates += [rate] if rate else []
+    if (mirror := subject.loaded.config.checkpoints.mirror) is not None:
+        findings += [finding] if (finding := mirror_round_trip(mirror)) else []
     return Looked(findings, {"MB/s": min(rates, default=0.0) / 1e6})
+
+
+def mirror_round_trip(url: str) -> Finding | None:
+    """What is wrong with a mirror: a small object is created once, read back, listed and deleted there."""
+    key = f".tunesmith-check/{uuid.uuid4().hex}"
+    content = key.encode()
+    try:
+        store = open_store(url)
+        put_verified(store, key, content, hashlib.sha256(content).hexdigest(), create=True)
+        try:
+            if [entry.key for entry in store.list(".tunesmith-check") if entry.key == key] != [key]:
+                raise StorageError(
+                    "what was written there is not listed", place=url, remedy="see the bucket's permissions"
+                )
+        finally:
+            store.delete(key)
+    except TunesmithError as error:
+        return Finding(
+            "storage.mirror", "error", f"the mirror cannot be used: {error.message}", f"checkpoints.mirror: {url}",
+            error.remedy, "the run stops before its first step, or loses its copies",
+        )  # fmt: skip
+    return None
 
 
 def round_trip(folder: Path, key: str = "") -> tuple[float, Finding | None]:

@@ -205,3 +205,17 @@ def test_what_is_stored_otherwise_than_written_is_noticed() -> None:
     flipped: Callable[[str, str], bytes | None] = lambda operation, key: b"y" if operation == "read" else None  # noqa: E731
     with pytest.raises(NotAsWrittenError, match="not what was written"):
         put_verified(MemoryStore(flipped), "k", b"x", sha(b"x"))
+
+
+@pytest.mark.parametrize("kind", ["s3", "gs"])
+def test_a_check_makes_a_round_trip_through_the_mirror(
+    bucket: BucketServer, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tunesmith.check.storage import mirror_round_trip
+
+    monkeypatch.setattr("tunesmith.storage.bucket.RETRIES", 0)
+    assert mirror_round_trip(f"{kind}://bucket/runs") is None
+    assert bucket.objects == {} and {request.method for request in bucket.requests} == {"PUT", "GET", "DELETE"}
+    bucket.fault = lambda request: Fault("status", 403)
+    finding = mirror_round_trip(f"{kind}://bucket/runs")
+    assert finding is not None and finding.level == "error" and "AccessDenied" in finding.message and finding.remedy
