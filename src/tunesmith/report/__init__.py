@@ -15,6 +15,7 @@ from urllib.parse import quote
 import jinja2
 from markupsafe import Markup
 
+from tunesmith.report import compared as comparing
 from tunesmith.report import figures, wording
 from tunesmith.report.charts import accuracy_chart
 from tunesmith.report.read import RunFiles, read_run
@@ -59,6 +60,9 @@ def render(files: RunFiles) -> str:
         charts=charts,
         stages=figures.stages(files.summary),
         failures={one.name: found for one in sets if (found := figures.failures(files, one.name))},
+        slices=comparing.slices(files),
+        others=comparing.others(files),
+        trust=comparing.trust(files.summary),
         rows=figures.rows(files),
         exports=figures.exports(files.summary),
         settings=figures.settings(files),

@@ -186,6 +186,11 @@ def charts(files: RunFiles) -> tuple[Chart, ...]:
             ],
         ),
         curve_chart(
+            "Task score of validation answers",
+            [Series("task score", "validation", _points(files.events, "task_score"))],
+            log=False,
+        ),
+        curve_chart(
             "Learning rate", [Series("learning rate", "train", _points(files.events, "learning_rate"))], log=False
         ),
         curve_chart("Gradient norm", [Series("gradient norm", "train", _points(files.events, "grad_norm"))]),

@@ -37,7 +37,20 @@ def _scores(summary: Mapping[str, Any]) -> list[str]:
         if paired:
             line += f"   ({points(paired.get('difference'))}; {paired.get('gained')} gained, {paired.get('lost')} lost)"
         lines.append(line)
-    return lines
+    return lines + _others(summary)
+
+
+def _others(summary: Mapping[str, Any]) -> list[str]:
+    lines: list[str] = []
+    for test_set, found in ((summary.get("contest") or {}).get("sets") or {}).items():
+        for name, paired in found.items():
+            scores = ((summary.get("scores") or {}).get(name) or {}).get(test_set) or {}
+            span = interval(paired.get("low"), paired.get("high"), signed=True)
+            lines.append(
+                f"  {test_set}: {name} {percent(scores.get('accuracy'))}; tuned is better by "
+                f"{points(paired.get('difference'))} points ({span}), p = {paired.get('p_adjusted'):.3g}"
+            )
+    return ["", *lines] if lines else []
 
 
 def _cost(summary: Mapping[str, Any]) -> list[str]:
