@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from tunesmith.config.load import Loaded
-from tunesmith.config.schema import ChatTask, MathsTask, RunConfig, SqlTask
+from tunesmith.config.schema import ChatTask, MathsTask, RunConfig
 from tunesmith.config.shape import dotted, leaves
 from tunesmith.types import Finding
 
@@ -96,7 +96,7 @@ RULES = (
     ),
     Rule(
         re.compile(r"evaluate\.(base|max_samples|confidence)"), "data.test",
-        lambda config, _: not config.data.test and not (isinstance(config.task, SqlTask) and config.task.build),
+        lambda config, _: not config.data.test and not config.builds,
         "there is no test set, so nothing is graded", "add one: data.test: {mine: questions.jsonl}",
     ),
     Rule(

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from tunesmith.check.idle import ignored
 from tunesmith.check.result import Looked
 from tunesmith.check.subject import Subject
-from tunesmith.config.schema import RunConfig, SqlTask
+from tunesmith.config.schema import RunConfig
 from tunesmith.types import Finding
 
 _HIGHEST_RATE = {"adapters": 2e-2, "all weights": 1e-3}
@@ -62,8 +62,7 @@ def _remarks(config: RunConfig) -> Iterator[Finding]:
             "train.max_tokens",
             f"for a memory that train.max_tokens decides, set train.max_tokens={config.data.max_length}",
         )
-    builds = isinstance(config.task, SqlTask) and config.task.build is not None
-    if not config.data.test and not builds:
+    if not config.data.test and not config.builds:
         yield Finding(
             "recipe.no_test_set",
             "info",

@@ -49,10 +49,14 @@ class RunConfig(Section):
             return {**value, "exports": [{"format": "merged"}]}
         return value
 
+    @property
+    def builds(self) -> bool:
+        """Whether the task makes its own data, test sets included."""
+        return not isinstance(self.task, CustomTask) and self.task.build is not None
+
     @model_validator(mode="after")
     def _data_comes_from_somewhere(self) -> Self:
-        builds = not isinstance(self.task, CustomTask) and self.task.build is not None
-        if self.data.train is None and not builds:
+        if self.data.train is None and not self.builds:
             raise ValueError(
                 "there is nothing to train on: set data.train, or task.build for a task that builds its data"
             )

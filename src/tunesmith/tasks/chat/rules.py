@@ -47,7 +47,7 @@ def check_rules(answer: str, checks: Mapping[str, Any], language: str) -> tuple[
             broken.append(Broken(name, why))
 
     wanted = str(checks.get("language", language) or "")
-    spoken = language_of(answer)
+    spoken = language_of(_prose(answer))
     if wanted and wanted != "any" and spoken:
         rule("language", "" if spoken == wanted else f"the answer is in {spoken}, not in {wanted}")
     if form := checks.get("format"):
@@ -62,7 +62,7 @@ def check_rules(answer: str, checks: Mapping[str, Any], language: str) -> tuple[
         ended = ends_properly(answer) and not ANOTHER_TURN.search(answer)
         rule("ends", "" if ended else "it breaks off, or goes on as somebody else")
     if checks.get("repeats", True):
-        rule("repeats", "it says the same again and again" if repeats(answer) else "")
+        rule("repeats", "it says the same again and again" if repeats(_prose(answer)) else "")
     if include := checks.get("include"):
         missing = [one for one in _listed(include) if not any(holds(answer, text) for text in _listed(one))]
         rule("include", f"{_listed(missing[0])[0]!r} is not in it" if missing else "")
@@ -100,6 +100,15 @@ def holds(text: str, part: str) -> bool:
 def folded_text(text: str) -> str:
     """One Unicode form, one case, single spaces."""
     return " ".join(unicodedata.normalize("NFC", text).casefold().split())
+
+
+def _prose(answer: str) -> str:
+    """An answer without its code and its identifiers, which are in no language."""
+    text = re.sub(r"```.*?(?:```|$)|`[^`]*`", " ", answer, flags=re.DOTALL)
+    lines = [
+        line for line in text.splitlines() if not re.search(r"[;{}]\s*$|^\s*(?:import|def|class|//|#include)\b", line)
+    ]
+    return re.sub(r"\S*\d\S*", " ", "\n".join(lines))
 
 
 def _misses_format(answer: str, form: str) -> str:
