@@ -12,7 +12,7 @@ from tunesmith.config.schema import ChatBuild, ChatTask
 from tunesmith.errors import DataError
 from tunesmith.tasks.built import SETS, Built, digest, read_built, share_of, write_built
 from tunesmith.tasks.chat.calls import breaks_schema, read_calls
-from tunesmith.tasks.chat.dialogues import KINDS, SYSTEM, TOOLS, Dialogue, Draw, Language
+from tunesmith.tasks.chat.dialogues import HELLO, KINDS, SYSTEM, TOOLS, Dialogue, Draw, Language
 from tunesmith.tasks.chat.rules import check_rules
 
 log = logging.getLogger(__name__)
@@ -54,7 +54,7 @@ def build_dialogues(task: ChatTask, out: Path, seed: int) -> Built:
         language: Language = "vi" if rng.random() < wanted.vietnamese else "en"
         dialogue = KINDS[kind](Draw(rng, language))
         # By the first turn: the same request must not be answered in training and continued in a test.
-        side = "test_built" if share_of(seed, dialogue.turns[0]) < _TEST_SHARE else "train"
+        side = "test_built" if share_of(seed, _request(dialogue)) < _TEST_SHARE else "train"
         side = "test_unseen" if kind in unseen else side
         if side not in open_sets:
             continue
@@ -81,6 +81,15 @@ def unseen_kinds(share: float, seed: int) -> frozenset[str]:
     """The kinds that training never sees: the nearest whole number to their share, chosen by hash."""
     order = sorted(KINDS, key=lambda kind: digest(seed, "unseen", kind))
     return frozenset(order[: min(round(share * len(KINDS)), len(KINDS) - 1)])
+
+
+def _request(dialogue: Dialogue) -> str:
+    """The first turn without its greeting."""
+    first = dialogue.turns[0].casefold()
+    for greetings in HELLO.values():
+        for greeting in filter(None, greetings):
+            first = first.removeprefix(greeting.casefold())
+    return first
 
 
 def _holds(dialogue: Dialogue, language: Language) -> bool:

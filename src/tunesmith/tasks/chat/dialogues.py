@@ -31,7 +31,7 @@ _CITIES = {"en": "Leeds|Bristol|Cardiff|Dublin|Galway|Oxford|York|Bath|Derby|Exe
            "vi": "Hà Nội|Huế|Đà Nẵng|Cần Thơ|Hải Phòng|Vinh|Nha Trang|Đà Lạt|Quy Nhơn|Pleiku".split("|")}  # fmt: skip
 _DAYS = {"en": "Monday|Tuesday|Wednesday|Thursday|Friday|Saturday".split("|"),
          "vi": "thứ hai|thứ ba|thứ tư|thứ năm|thứ sáu|thứ bảy".split("|")}  # fmt: skip
-_HELLO = {"en": ["", "", "Hello, ", "Hi, "], "vi": ["", "", "Chào shop, ", "Shop ơi, "]}
+HELLO = {"en": ["", "", "Hello, ", "Hi, "], "vi": ["", "", "Chào shop, ", "Shop ơi, "]}
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,7 @@ class Draw:
         self.order = f"{rng.choice('ABCDEFGHKM')}{rng.randint(100, 999)}"
         self.item, self.city, self.day = (rng.choice(words[language]) for words in (_ITEMS, _CITIES, _DAYS))
         self.count, self.hour, self.days = rng.randint(2, 9), rng.randint(8, 18), rng.randint(2, 9)
-        self.hello = rng.choice(_HELLO[language])
+        self.hello = rng.choice(HELLO[language])
 
     def say(self, english: list[str], vietnamese: list[str]) -> str:
         """One of the phrasings, with a greeting now and then and a capital at its start."""

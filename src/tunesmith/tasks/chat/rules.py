@@ -47,7 +47,7 @@ def check_rules(answer: str, checks: Mapping[str, Any], language: str) -> tuple[
             broken.append(Broken(name, why))
 
     wanted = str(checks.get("language", language) or "")
-    spoken = language_of(_prose(answer))
+    spoken = language_of(_words_of(answer))
     if wanted and wanted != "any" and spoken:
         rule("language", "" if spoken == wanted else f"the answer is in {spoken}, not in {wanted}")
     if form := checks.get("format"):
@@ -103,12 +103,15 @@ def folded_text(text: str) -> str:
 
 
 def _prose(answer: str) -> str:
-    """An answer without its code and its identifiers, which are in no language."""
+    """An answer without its code."""
     text = re.sub(r"```.*?(?:```|$)|`[^`]*`", " ", answer, flags=re.DOTALL)
-    lines = [
-        line for line in text.splitlines() if not re.search(r"[;{}]\s*$|^\s*(?:import|def|class|//|#include)\b", line)
-    ]
-    return re.sub(r"\S*\d\S*", " ", "\n".join(lines))
+    code = re.compile(r"[;{}]\s*$|^\s*(?:import|def|class|//|#include)\b")
+    return "\n".join(line for line in text.splitlines() if not code.search(line))
+
+
+def _words_of(answer: str) -> str:
+    """An answer without code and identifiers, which are in no language."""
+    return re.sub(r"\S*\d\S*", " ", _prose(answer))
 
 
 def _misses_format(answer: str, form: str) -> str:

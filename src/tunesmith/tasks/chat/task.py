@@ -21,6 +21,9 @@ from tunesmith.tasks.writing import language_of
 from tunesmith.types import Constraint, Example, Message, Record, Score
 
 _MATCHES = ("exact", "contains")
+_ROOMY = 40
+"""Words that an answer may have in any case where `checks.include` decides and `max_words` is not set; else four times
+those of the right answer."""
 
 
 class ChatTask:
@@ -90,6 +93,8 @@ class ChatTask:
         if echoes(answer, (turn.content for turn in example.prompt if turn.role in ("user", "tool")), example.target):
             return Score(0.0, {"echo": 0.0}, "it only repeats the conversation", "echo")
         checks = _checks(example)
+        if "include" in checks:  # facts count in an answer, not in a list of everything that could be one
+            checks = {"max_words": max(_ROOMY, 4 * len(example.target.split())), **checks}
         parts, broken = check_rules(answer, checks, _language(example))
         match = example.meta.get("match")
         if match:

@@ -44,3 +44,12 @@ def test_a_record_that_is_no_conversation_is_refused_with_its_place(fields: dict
         example(**fields)
     assert raised.value.place == "file.jsonl:3"
     assert raised.value.remedy
+
+
+def test_facts_count_in_an_answer_and_not_in_a_list_of_everything() -> None:
+    task = ChatTask(Settings())
+    asked = example(question="When?", answer="It comes on Monday.", checks={"include": ["Monday"]})
+    assert task.grade(asked, "On Monday it comes.").value == 1.0
+    assert task.grade(asked, "It comes on Friday.").failure == "breaks_include"
+    everything = " ".join(f"It comes on {day} at {hour}." for day in ("Monday", "Friday") for hour in range(8))
+    assert task.grade(asked, everything).failure == "breaks_length"
