@@ -7,8 +7,8 @@ import hashlib
 import logging
 import random
 import re
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -76,8 +76,11 @@ def build_dataset(
                 place="task.databases",
                 remedy="give tables that hold rows, with names and foreign keys, or lower task.build.examples",
             )
+        unclear = _unclear(row for rows in made.values() for row in rows)
         for name, rows in made.items():
-            records[name] += rows
+            clear = [row for row in rows if masked_question(row["question"], row["sql"]) not in unclear]
+            tally.rejected["asks for several things"] += len(rows) - len(clear)
+            records[name] += clear
     _remove_straddling(records, wanted, seed)
     built = write_built(records, tally.kinds, tally.rejected, out, _key(task, seed), "every query executed")
     log.info("built %s examples; left out: %s", built.counts, _reasons(tally.rejected))
@@ -201,6 +204,14 @@ def _side(record: Mapping[str, Any], wanted: SqlBuild, seed: int) -> str:
     if _share(seed, "skeleton", record["database"], record["skeleton"]) < wanted.unseen_skeletons:
         return "test_unseen"
     return "test_built" if _share(seed, "query", record["database"], record["sql"]) < wanted.test_share else "train"
+
+
+def _unclear(rows: Iterable[Mapping[str, Any]]) -> set[str]:
+    """Questions, values masked, drawn for queries that differ in more than values: no one answer to them is right."""
+    skeletons: defaultdict[str, set[str]] = defaultdict(set)
+    for row in rows:
+        skeletons[masked_question(row["question"], row["sql"])].add(row["skeleton"])
+    return {question for question, found in skeletons.items() if len(found) > 1}
 
 
 def _remove_straddling(records: dict[str, list[dict[str, Any]]], wanted: SqlBuild, seed: int) -> None:

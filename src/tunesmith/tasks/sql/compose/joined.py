@@ -205,9 +205,13 @@ def aggregate_of_parent(book: Book, rng: random.Random) -> Query | None:
         value = value_of(condition)
         if function == "SUM" and is_money(column):
             templates += [
-                f"How much did {value} [spend|pay|make|bring in|earn|invoice|bill|charge|cost us|owe] [on {e.child.many}|in {e.child.many}|] {late}?",
-                f"What did {value} [spend|pay|bring in|earn|invoice|bill|cost us|charge] {late}?",
+                f"How much did {value} {MADE} [on|in|with|for] {e.child.many} {late}?",
+                f"What did {value}'s {e.child.many} [come to|cost|bring in|add up to] {late}?",
             ]
+            if book.only_money(e.parent):
+                templates += [f"[How much|What] did {value} {MADE} {late}?"] * 2
+            elif e.child.singular.split()[-1] in ("invoice", "bill"):
+                templates += [f"[How much|What] did {value} [invoice|bill|charge] {late}?"] * 2
         if function == "SUM" and set(human(column.name).split()) & {"quantity", "units", "count", "pieces", "packs"}:
             templates += [
                 f"How many [units of|packs of|pieces of|] {value} [did we order|did we sell|did we get|were ordered|were sold|have we had] {late}?"
@@ -405,7 +409,11 @@ def measure_per_parent(book: Book, rng: random.Random) -> Query | None:
     base = f"FROM {full(child, e)}{f' WHERE {own.sql}' if own else ''} GROUP BY {parent.identity()}"
     of_noun = f"of {noun}" if own else f"[of {noun}|]"
     when = own.after if own and own.after and not own.before and not own.instead else ""
-    spent = "[spend|pay|make|bring in|earn|invoice|bill|charge|cost us]"
+    money = function == "SUM" and is_money(column) and (own is None or when)
+    # Said without naming a table, money must be in one place only.
+    spent, on = (MADE, "") if book.only_money(parent) else (MADE, f"[on|in|with|for] {child.many}")
+    if not book.only_money(parent) and child.singular.split()[-1] in ("invoice", "bill"):
+        spent, on = "[invoice|bill]", ""
     roll = rng.random()
     if roll < 0.12 and (threshold := threshold_of(child, column, rng)):
         above = rng.random() < 0.8
@@ -413,7 +421,7 @@ def measure_per_parent(book: Book, rng: random.Random) -> Query | None:
         return query(
             f"SELECT {shown} {base} HAVING {value} {'>' if above else '<'} {threshold}",
             f"[Which|What] {parent.many} have [a|an] {word} {name} {side} {threshold} {of_noun}?", f"{SHOW} [the|all|] {parent.many} [with|that have] [a|an] {word} {name} {of_noun} {side} {threshold}",
-            *([f"Which {parent.many} [did|have] [we billed|we charged|spent|paid|brought in] [more than|over] {threshold} [in total|altogether|] {when}?"] * 2 if function == "SUM" and is_money(column) and above and (own is None or when) else ()),
+            *([f"Which {parent.many} {spent} [more than|over] {threshold} {on} [in total|altogether|] {when}?", f"Which {parent.many} have we [billed|charged] [more than|over] {threshold} {on} [in total|altogether|] {when}?"] if money and above else ()),
         )  # fmt: skip
     if roll < 0.5:
         order, ordered = best_first(value, rng)
@@ -421,7 +429,7 @@ def measure_per_parent(book: Book, rng: random.Random) -> Query | None:
             f"SELECT {shown}, {value} {base}{order}",
             f"{TELL} the {word} {name} of {noun} [per|for each|by] {role}{ordered}?", f"[{word}|The {word}] {name} of {noun} [per|by|for each] {role}{ordered}", f"{SHOW} the {word} {name} {of_noun} [per|for each|by] {role}{ordered}",
             f"For each {role}, [what is|show|give me] the {word} {name} of [their|its|the] {noun}{ordered}?", f"{SHOW} [each|every] {role} [with|and] [their|its|the] {word} {name} {of_noun}{ordered}",
-            *([f"How much did each {role} {spent} {when}{ordered}?", f"What did each {role} {spent} {when}{ordered}?"] * 2 if function == "SUM" and is_money(column) and (own is None or when) else ()),
+            *([f"How much did each {role} {spent} {on} {when}{ordered}?", f"What did each {role} {spent} {on} {when}{ordered}?"] * 2 if money else ()),
             *([f"How long are {noun} [per|for each] {role} on average{ordered}?"] if function == "AVG" and unit_of_time(column) is not None else ()),
         )  # fmt: skip
     if function == "MIN":  # nobody ranks by the lowest of several
@@ -434,13 +442,13 @@ def measure_per_parent(book: Book, rng: random.Random) -> Query | None:
         return query(
             sql, f"{who} has the {high} {word} {name} [{of_noun}|in {noun}|across their {noun}]?", f"{SHOW} the {role} with the {high} {word} {name} of {noun}",
             f"{who} has the [most|highest] {name} [overall|in total|altogether|] [across|over] [all|] [their|its|] {noun}?" if function == "SUM" and down else f"{who} has the {high} {word} {name} of {noun}?",
-            *([f"{who} [spent|paid|made|brought in|earned|billed|cost us] the most {when}?", f"Which {role} did we [spend|make|charge] the most [on|with|for] {when}?"] * 2 if function == "SUM" and down and is_money(column) and (own is None or when) else ()),
+            *([f"{who} [spent|paid|made|brought in|earned|billed|cost us] the most {on} {when}?", f"Which {role} [did we|have we] [spend|spent|make|made|charge|charged] the most {on or '[on|with|for]'} {when}?"] * 2 if money and down else ()),
             *([f"{who} [ordered|had|sold|got] the most [units|pieces|packs] {when}?"] if function == "SUM" and down and "quantity" in column.name and (own is None or when) else ()),
         )  # fmt: skip
     k = spoken_count(n)
     return query(
         sql, f"[Top|List the top|Show the top|Give me the top|Who are the top] {k} {parent.many} by {word} {name} {of_noun}" if down else f"[Bottom|List the bottom] {k} {parent.many} by {word} {name} of {noun}",
-        *([f"top {k} {parent.many} by [spend|spending|what they spent|revenue|what we billed them|money] {when}"] * 2 if function == "SUM" and down and is_money(column) and (own is None or when) else ()),
+        *([f"top {k} {parent.many} by [spend|spending|what they spent|revenue|what we billed them|money] {on} {when}"] * 2 if money and down else ()),
         f"[Which|What are the] {k} {parent.many} [have|with] the {high} {word} {name} {of_noun}?",
     )  # fmt: skip
 
@@ -712,6 +720,8 @@ def among_themselves(book: Book, rng: random.Random) -> Query | None:
         f"SELECT b.{name}, COUNT(*) {join} GROUP BY b.{name}", f"How many {s.many} does each {role} have?", f"[Number|Count] of {s.many} [per|by|for each] {role}",
     )  # fmt: skip
 
+
+MADE = "[spend|pay|make|bring in|earn|invoice|bill|charge|cost us]"
 
 KINDS: tuple[tuple[str, Callable[[Book, random.Random], Query | None], float], ...] = (
     ("count_of_parent", count_of_parent, 8), ("list_of_parent", list_of_parent, 7), ("attribute_of_parent", attribute_of_parent, 2),

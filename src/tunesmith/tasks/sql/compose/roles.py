@@ -226,6 +226,12 @@ class Book:
     def edge(self, rng: random.Random) -> Edge:
         return rng.choice(self.edges)
 
+    def only_money(self, parent: Subject) -> bool:
+        """Whether money is in one column of one table that belongs to the parent: `top clients by spend` is clear."""
+        return (
+            sum(is_money(c) and can_be_added(c) for e in self.edges if e.parent is parent for c in e.child.measures) < 2
+        )
+
 
 def words_of(column: Column) -> str:
     """Grammar for a column's name in a question: `is_active` is `active`, `hired_on` is `hire date` or `hired date`."""
