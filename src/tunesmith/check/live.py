@@ -81,6 +81,16 @@ def _group(name: str) -> Callable[[Live], Any]:
     return lambda o: max((group.get(name, 0.0) for group in o.optimizer.param_groups), default=0.0)
 
 
+def _rates(o: Live) -> list[float]:
+    """Peak learning rates of the groups that hold anything, lowest first."""
+    return sorted({float(group["initial_lr"]) for group in o.optimizer.param_groups if group["params"]})
+
+
+def _ratio(o: Live) -> Any:
+    """Of the adapters' second matrices over their first (LoRA+)."""
+    return round(_rates(o)[-1] / _rates(o)[0], 9) if _adapters(o) and _rates(o) else ABSENT
+
+
 def _beta2(o: Live) -> Any:
     betas = o.optimizer.param_groups[0].get("betas")
     return betas[1] if betas else ABSENT
@@ -366,7 +376,7 @@ READERS: dict[str, Reader] = {
     "train.batch_size": Reader(lambda o: len(o.trainer.steps.members(0)), "the first step", _batch_agrees),
     "train.max_tokens": Reader(lambda o: o.trainer.planting["max_tokens"], "the packer", _same),
     "train.share_prefixes": Reader(lambda o: o.trainer.planting["share"], "the packer", _same),
-    "train.learning_rate": Reader(_group("initial_lr"), "optimizer groups", _same),
+    "train.learning_rate": Reader(lambda o: _rates(o)[0], "optimizer groups", _same),
     "train.lr_scheduler_type": Reader(_schedule, "the schedule", _same),
     "train.warmup_ratio": Reader(_warmup, "steps of the schedule's warm-up", _ratio_agrees),
     "train.warmup_steps": Reader(_warmup, "the schedule", _open(0)),
@@ -391,6 +401,7 @@ READERS: dict[str, Reader] = {
     "lora.target_modules": Reader(_targets, "adapter modules", _targets_agree),
     "lora.modules_to_save": Reader(_in_full, "modules trained in full", _in_full_agrees),
     "lora.bias": Reader(_bias, "the adapter's config", _same),
+    "lora.loraplus_lr_ratio": Reader(_ratio, "optimizer groups", _same),
     "lora.use_rslora": Reader(_rslora, "scale of the adapter modules", _same),
     "model.name": Reader(lambda o: getattr(_base_config(o), "_name_or_path", ""), "the model's config", _name_agrees),
     "model.dtype": Reader(_dtype, "the base weights", _open("auto")),

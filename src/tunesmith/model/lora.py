@@ -42,6 +42,25 @@ def add_lora(model: Any, config: Lora, seed: int = 0) -> Any:
     return with_peft(lambda: get_peft_model(model, settings))
 
 
+def set_lora_rates(optimizer: Any, model: Any, ratio: float) -> None:
+    """Give the second matrices of the adapters (`lora_B`) `ratio` times the learning rate, in groups of their own.
+
+    Args:
+        optimizer: fresh, before a scheduler notes its rates.
+        model: whose adapters it trains.
+        ratio: `lora.loraplus_lr_ratio`; 1 leaves the optimizer as it is.
+    """
+    if ratio == 1:
+        return
+    second = {parameter for name, parameter in model.named_parameters() if ".lora_B." in name}
+    for group in list(optimizer.param_groups):
+        moved = [parameter for parameter in group["params"] if parameter in second]
+        if moved:
+            group["params"] = [parameter for parameter in group["params"] if parameter not in second]
+            same = {key: value for key, value in group.items() if key != "params"}
+            optimizer.add_param_group({**same, "params": moved, "lr": group["lr"] * ratio})
+
+
 def with_peft(make: Callable[[], Any]) -> Any:
     """Call PEFT without the warning that it (0.21) asks transformers (5.23) for a property by its old name."""
     with warnings.catch_warnings():

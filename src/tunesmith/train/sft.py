@@ -23,6 +23,7 @@ from tunesmith.model.attention import require_isolation, row_inputs, rows_in
 from tunesmith.model.decoder import plain_decoder
 from tunesmith.model.identity import base_identity
 from tunesmith.model.load import recompute_activations
+from tunesmith.model.lora import set_lora_rates
 from tunesmith.rundir import RunDir
 from tunesmith.tracking import Tracker
 from tunesmith.train.arguments import training_arguments
@@ -149,6 +150,14 @@ class ForestTrainer(GuardedTrainer):
         self._decoder = plain_decoder(model) if alone and arguments.device.type == "cpu" else None
         # What `transformers` says about models that scale a loss themselves does not concern a step that sums its own.
         self.model_accepts_loss_kwargs = False
+
+    def create_optimizer(self, model: Any = None) -> Any:
+        """The trainer's own, with the rates of LoRA+ where the settings ask for them."""
+        fresh = self.optimizer is None
+        optimizer = super().create_optimizer(model)
+        if fresh and self.settings.lora is not None:
+            set_lora_rates(optimizer, self.model, self.settings.lora.loraplus_lr_ratio)
+        return optimizer
 
     # --- one optimizer step ---------------------------------------------------------------------------------------
 

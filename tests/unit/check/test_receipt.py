@@ -83,7 +83,7 @@ MUTATIONS = {
     "lora": "lora=null",
     "lora.r": "lora.r=3", "lora.lora_alpha": "lora.lora_alpha=5", "lora.target_modules": "lora.target_modules=[q_proj]",
     "lora.modules_to_save": "lora.modules_to_save=[lm_head]", "lora.bias": "lora.bias=lora_only",
-    "lora.use_rslora": "lora.use_rslora=true",
+    "lora.use_rslora": "lora.use_rslora=true", "lora.loraplus_lr_ratio": "lora.loraplus_lr_ratio=4",
     "model.dtype": "model.dtype=bfloat16",
     "model.quantization": "model.quantization={bits: 8}",
     "model.attn_implementation": "model.attn_implementation=eager",

@@ -61,5 +61,8 @@ class Lora(Section):
     """Layers trained in full beside the adapters, such as `embed_tokens` for new words."""
     bias: Literal["none", "all", "lora_only"] = "none"
     """Which biases are trained."""
+    loraplus_lr_ratio: float = Field(1.0, ge=1)
+    """Learning rate of each adapter's second matrix, which begins at zero, over that of its first (LoRA+, Hayou et al.,
+    2024, arXiv 2402.12354). 4 to 16 learns more in few steps."""
     use_rslora: bool = False
     """Scale by lora_alpha / sqrt(r) instead: steadier at high ranks (Kalajdzievski, 2023, arXiv 2312.03732)."""
