@@ -78,14 +78,21 @@ class Mirror:
         trainer.on_commit.append(lambda path, manifest: self.copy())
         trainer.may_go = lambda path: path.name not in self.pinned
 
-    def copy(self, *, complete: bool = False) -> None:
-        """Have the run as it is now copied in the background."""
-        self._replicator.enqueue(_pending(self._run, complete, self._inputs))
+    def copy(self, *, complete: bool = False) -> bool:
+        """Have the run as it is now copied in the background; False where it cannot be read, and training goes on."""
+        try:
+            pending = _pending(self._run, complete, self._inputs)
+        except (OSError, ValueError) as error:  # `Unsafe` is one: somebody put a link or a pickle into the run's folder
+            self.status.error = str(error)
+            log.error("the run cannot be copied to its mirror: %s", error)
+            return False
+        self._replicator.enqueue(pending)
+        return True
 
     def settle(self, *, complete: bool, seconds: float | None = None) -> bool:
         """Copy the run as it is and wait until that is safe; False when it took longer than `seconds`."""
-        self.copy(complete=complete)
-        safe = self._replicator.flush(self._patience if seconds is None else seconds)
+        taken = self.copy(complete=complete)
+        safe = self._replicator.flush(self._patience if seconds is None else seconds) and taken
         with suppress(OSError):
             self._summary(mirror={"url": self.url, **self.status.figures()})
         return safe

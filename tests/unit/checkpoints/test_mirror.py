@@ -264,6 +264,22 @@ def test_a_run_that_is_stopped_says_how_far_it_is_safe(tmp_path: Path, store: Me
     assert stopped.value.exit_code == 75
 
 
+def test_a_folder_that_cannot_be_copied_stops_no_training_and_is_not_called_safe(
+    tmp_path: Path, store: MemoryStore
+) -> None:
+    machine = Machine(tmp_path, store)
+
+    def act(mirror: Mirror, run: RunDir) -> None:
+        run.data.mkdir()
+        (run.data / "link").symlink_to("/etc/hostname")
+        checkpoint(run, 1)
+        mirror.copy()
+        machine.status("complete")
+
+    with pytest.raises(StorageError, match="link is a link"):
+        machine.work(act)
+
+
 def test_a_second_ctrl_c_waits_for_nothing(tmp_path: Path, store: MemoryStore) -> None:
     machine = Machine(tmp_path, store)
 
