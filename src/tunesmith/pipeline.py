@@ -287,6 +287,8 @@ def train(bench: Bench, model: Any, tokenizer: Any, prepared: Prepared, *, resum
         if bench.mirror is not None:
             bench.mirror.follow(trainer)
         take_receipt(trainer, config, tokenizer, prepared, bench.run, lambda told: bench.announce("receipt", told))
+        # Limits count what a run has taken over all its calls, and one that is killed says nothing at its end.
+        trainer.on_commit.append(lambda *_: bench.tracker.summary(seconds=bench.elapsed))
         result = fit(trainer, bench.run, config, resume=resume, stop=bench.stop, lock=bench.lock)
         bench.tracker.summary(training=result.figures())
     bench.announce("train", result.sentence())

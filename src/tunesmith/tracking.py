@@ -9,6 +9,7 @@ import math
 import os
 import platform
 import sys
+import threading
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -48,6 +49,7 @@ class Tracker:
         self._config = config
         self._board: Any = None
         self._handler: logging.Handler | None = None
+        self._writing = threading.Lock()  # a checkpoint may be saved, and told, from another thread
 
     def __enter__(self) -> Tracker:
         self.run.root.mkdir(parents=True, exist_ok=True)
@@ -70,6 +72,10 @@ class Tracker:
 
     def summary(self, **parts: Any) -> None:
         """Merge parts into `run.json`; mappings are merged one level deep. The file is replaced whole, never half."""
+        with self._writing:
+            self._merge(parts)
+
+    def _merge(self, parts: Mapping[str, Any]) -> None:
         path = self.run.summary
         known: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
         known.setdefault("created", datetime.now(UTC).isoformat(timespec="seconds"))
