@@ -10,6 +10,7 @@ import numpy as np
 from tunesmith.check.result import Looked
 from tunesmith.check.subject import Preparation, Subject
 from tunesmith.data.ledger import NOT_FAULTS
+from tunesmith.errors import CheckFailed
 from tunesmith.types import Finding, Level
 
 _SHOWN = 3
@@ -87,8 +88,8 @@ def _dropped(made: Preparation) -> Iterator[Finding]:
 
 def _stopped(made: Preparation) -> Iterator[Finding]:
     """What a run stops with; the rows behind it are named above where there are any."""
-    if made.error is None or made.prepared.ledger.faults:
-        return
+    if made.error is None or made.prepared.ledger.faults or isinstance(made.error, CheckFailed):
+        return  # said above by its rows, or by the leakage family
     yield Finding("data", "error", made.error.message, made.error.place, made.error.remedy, "a run stops here")
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from tunesmith.check.result import Looked
 from tunesmith.check.subject import Subject
+from tunesmith.errors import CheckFailed
 from tunesmith.types import Example, Finding
 
 _COST = "held-out figures that measure memory: they look good and fall on the first new question"
@@ -29,6 +30,14 @@ def check_leakage(subject: Subject) -> Looked:
                 _COST,
             )  # fmt: skip
         )
+    if isinstance(made.error, CheckFailed):  # a test set's claim is broken
+        findings.append(
+            Finding("leakage.claim_broken", "error", made.error.message, made.error.place or "data.leaks",
+                    made.error.remedy, _COST)  # fmt: skip
+        )
+    for told in made.prepared.findings:
+        if told.check == "leak" and told.level == "warning" and "left out" not in told.message:
+            findings.append(Finding("leakage.alike", told.level, told.message, told.place, told.remedy, _COST))
     train = [made.prepared.train.example(at) for at in range(len(made.prepared.train))]
     for name, examples in made.prepared.tests.items():
         findings += _groups(name, train, examples)

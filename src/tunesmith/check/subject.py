@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Self
 from tunesmith.check.weights import Weights, read_weights
 from tunesmith.config.load import Loaded
 from tunesmith.config.schema import RunConfig, Source
-from tunesmith.errors import DataError
+from tunesmith.errors import CheckFailed, DataError
 from tunesmith.rundir import RunDir
 from tunesmith.tasks import get_task, with_built_data
 from tunesmith.types import Task
@@ -29,7 +29,7 @@ class Preparation:
     """The data of a recipe, prepared so far as that can be done."""
 
     prepared: Prepared
-    error: DataError | None
+    error: DataError | CheckFailed | None
     """Why a run would stop here; the rows are then those left when every faulty one is dropped."""
     ledger: tuple[Mapping[str, Any], ...]
     """What became of every row: place, split, outcome, reason."""
@@ -93,9 +93,11 @@ class Subject:
         config, stopped = self.config, None
         try:
             prepared = prepare(config)
-        except DataError as error:
+        except (DataError, CheckFailed) as error:
             stopped = error
-            tolerant = config.data.model_copy(update={"max_dropped": 1.0, "too_long": "drop"})
+            asked = {"near": "warn", "contaminated": "warn", "unseen_skeletons": [], "unseen_databases": []}
+            leaks = config.data.leaks.model_copy(update=asked)
+            tolerant = config.data.model_copy(update={"max_dropped": 1.0, "too_long": "drop", "leaks": leaks})
             prepared = prepare(config.model_copy(update={"data": tolerant}))
         with (self.cache_dir / prepared.key / "ledger.jsonl").open(encoding="utf-8") as lines:
             return Preparation(prepared, stopped, tuple(json.loads(line) for line in lines))
