@@ -32,8 +32,14 @@ def check_leakage(subject: Subject) -> Looked:
         )
     if isinstance(made.error, CheckFailed):  # a test set's claim is broken
         findings.append(
-            Finding("leakage.claim_broken", "error", made.error.message, made.error.place or "data.leaks",
-                    made.error.remedy, _COST)  # fmt: skip
+            Finding(
+                "leakage.claim_broken",
+                "error",
+                made.error.message,
+                made.error.place or "data.leaks",
+                made.error.remedy,
+                _COST,
+            )  # fmt: skip
         )
     for told in made.prepared.findings:
         if told.check == "leak" and told.level == "warning" and "left out" not in told.message:

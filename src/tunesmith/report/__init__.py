@@ -15,8 +15,8 @@ from urllib.parse import quote
 import jinja2
 from markupsafe import Markup
 
+from tunesmith.report import before, figures, wording
 from tunesmith.report import compared as comparing
-from tunesmith.report import figures, wording
 from tunesmith.report.charts import accuracy_chart
 from tunesmith.report.read import RunFiles, read_run
 from tunesmith.rundir import RunDir
@@ -64,6 +64,8 @@ def render(files: RunFiles) -> str:
         others=comparing.others(files),
         trust=comparing.trust(files.summary),
         rows=figures.rows(files),
+        families=before.families(files),
+        receipt=before.receipt(files),
         exports=figures.exports(files.summary),
         settings=figures.settings(files),
         graded=sum(len(models.get("tuned") or models.get("base") or ()) for models in files.scores.values()),

@@ -29,6 +29,10 @@ class RunFiles:
     """Test set, then model (`base`, `tuned`), then every graded example."""
     ledger: tuple[Mapping[str, Any], ...] = ()
     mask: tuple[Mapping[str, Any], ...] = ()
+    check: Mapping[str, Any] = field(default_factory=dict)
+    """`check.json`; empty where no check was made."""
+    receipt: Mapping[str, Any] = field(default_factory=dict)
+    """`receipt.json`; empty where training has not begun."""
     files: tuple[tuple[str, int], ...] = ()
     """Path relative to the run, and size in bytes."""
     notices: tuple[str, ...] = ()
@@ -67,6 +71,8 @@ def read_run(run: RunDir) -> RunFiles:
         scores=_scores(run, notices),
         ledger=ledger,
         mask=tuple(row for row in mask if isinstance(row, dict)) if isinstance(mask, list) else (),
+        check=_object(run.check, notices) if run.check.exists() else {},
+        receipt=_object(run.receipt, notices) if run.receipt.exists() else {},
         files=_files(run),
         notices=tuple(notices),
     )

@@ -35,7 +35,8 @@ def recipe(tmp_path: Path, tiny_model_dir: Callable[..., Path]) -> Callable[...,
         if test is not None:
             data["test"] = {"mine": "test.jsonl"}
         settings = {
-            "name": "x", "task": {"name": "sql", "databases": {"shop": "shop.sql"}}, "output_dir": str(tmp_path / "runs"),
+            "name": "x", "task": {"name": "sql", "databases": {"shop": "shop.sql"}},
+            "output_dir": str(tmp_path / "runs"),
             "model": {"name": str(tiny_model_dir("llama"))}, "data": data, "tracking": {"report_to": []}, **sections,
         }  # fmt: skip
         (tmp_path / "shop.sql").write_text(DDL)
@@ -73,7 +74,8 @@ def test_s2_padding_that_is_the_end_token_is_named(tiny_tokenizer: Any) -> None:
 
 def test_s3_a_beginning_token_in_the_text_beside_the_templates_own_is_found(recipe: Any, tmp_path: Path) -> None:
     (tmp_path / "t.jinja").write_text(
-        "{{ '<s>' }}{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' + m.content + '<|im_end|>\n' }}{% endfor %}"
+        "{{ '<s>' }}{% for m in messages %}"
+        "{{ '<|im_start|>' + m.role + '\n' + m.content + '<|im_end|>\n' }}{% endfor %}"
         "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
     )
     recipe([record(n, question=f"<s> {n}?" if n == 4 else f"{n}?") for n in range(20)])
@@ -125,7 +127,8 @@ def test_s8_a_template_that_puts_the_answer_into_the_thoughts_is_found(tiny_toke
         "{% for m in messages %}{% set content = m.content.split('</think>')[-1].lstrip('\n') %}"
         "{% set thought = content.split('</think>')[0] %}{{ '<|im_start|>' + m.role + '\n' }}"
         "{% if m.role == 'assistant' %}{{ '<think>\n' + thought + '\n</think>\n\n' }}{% endif %}"
-        "{{ content + '<|im_end|>\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+        "{{ content + '<|im_end|>\n' }}{% endfor %}"
+        "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
     )
     shape = Shape((Turn("user", False, "", False, False), Turn("assistant", True, "inline", False, False)), False)
     names = {finding.check for finding in template_findings(tokenizer, [shape]) if finding.level == "error"}
