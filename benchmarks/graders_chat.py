@@ -3,14 +3,12 @@
 Every assistant turn of `chat/formats/*.jsonl` becomes an example. A tool call must score 1 under the schema of its
 tools; a published answer that a rule refuses is a false alarm, unless it does break off.
 
-    python benchmarks/graders_chat.py --data FOLDER [--quick] [--show] [--json FILE]
+    python benchmarks/graders.py --only chat --data FOLDER [--quick] [--json FILE]
 """
 
 from __future__ import annotations
 
-import argparse
 import json
-import platform
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,17 +21,15 @@ from tunesmith.tasks.chat.task import ChatTask, gold_calls
 from tunesmith.types import Example
 
 
-def chat_figures(folder: Path, figure: Any, quick: bool = False, show: bool = False) -> None:
-    """Print every figure of the chat grader on the conversations of a folder."""
+def measure(data: Path, quick: bool, figure: Any) -> None:
+    """Print every figure of the chat grader on the conversations in `data`/chat/formats."""
     task = ChatTask(Settings())
     calls: Counter[str] = Counter()
     texts: Counter[str] = Counter()
-    for example in _turns(folder, 5 if quick else 1):
+    for example in _turns(data / "chat" / "formats", 5 if quick else 1):
         answer = task.gold_answer(example)
         score = task.grade(example, answer)
         (calls if gold_calls(example) else texts)[score.failure or "kept"] += 1
-        if show and score.failure:
-            print(f"    {score.failure}: {score.note}: ...{answer[-80:]!r}")
     figure("chat: published tool calls", calls.total(), "calls")
     figure("chat: of them score 1", round(100 * calls["kept"] / max(1, calls.total()), 1), "%", "100")
     figure("chat: published answers in text", texts.total(), "answers")
@@ -66,26 +62,3 @@ def _turns(folder: Path, step: int) -> Iterator[Example]:
                     if turn.role == "assistant" and at:
                         meta = {"tools": tools} if tools else {}
                         yield Example(f"{path.stem}-{number}-{at}", turns[: at + 1], turn.content, meta=meta)
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("--data", type=Path, required=True, help="folder that holds chat/formats")
-    parser.add_argument("--quick", action="store_true", help="every fifth conversation")
-    parser.add_argument("--show", action="store_true", help="print each answer that a rule refuses")
-    parser.add_argument("--json", type=Path, help="also write the figures here, as a list")
-    arguments = parser.parse_args()
-    conditions = f"{platform.machine()}, Python {platform.python_version()}"
-    rows: list[dict[str, Any]] = []
-
-    def figure(name: str, value: float | str, unit: str, goal: str = "") -> None:
-        rows.append({"figure": name, "value": value, "unit": unit, "goal": goal, "conditions": conditions})
-        print(f"{name:<56} {value:>10} {unit:<8} {f'goal: {goal}' if goal else ''}", flush=True)
-
-    chat_figures(arguments.data / "chat" / "formats", figure, arguments.quick, arguments.show)
-    if arguments.json:
-        arguments.json.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
-
-
-if __name__ == "__main__":
-    main()

@@ -4,16 +4,12 @@
 public graders; `maths/answer_pairs_peer_tests.jsonl` are test pairs of math-verify and of hendrycks/math. GSM8K and
 SVAMP give right answers and their red team.
 
-    python benchmarks/graders_maths.py --data FOLDER [--quick] [--json FILE]
-
-`benchmarks/graders.py` prints these beside the SQL figures.
+    python benchmarks/graders.py --only maths --data FOLDER [--quick] [--json FILE]
 """
 
 from __future__ import annotations
 
-import argparse
 import json
-import platform
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -34,20 +30,20 @@ Figure = Callable[..., None]
 """Called with name, value, unit and goal."""
 
 
-def maths_figures(folder: Path, figure: Figure, quick: bool = False, show: bool = False) -> None:
+def measure(data: Path, quick: bool, figure: Figure) -> None:
     """Print every figure of the maths grader.
 
     Args:
-        folder: holds `vi_answer_pairs.jsonl` and its neighbours.
-        figure: prints and keeps one.
+        data: holds `maths/vi_answer_pairs.jsonl` and its neighbours.
         quick: every tenth record.
-        show: print each pair that is judged against its label.
+        figure: prints and keeps one.
     """
+    folder = data / "maths"
     step = 10 if quick else 1
     verifier = MathVerify() if MathVerify.installed() else None
     try:
-        _vietnamese_pairs(_read(folder / "vi_answer_pairs.jsonl")[::step], verifier, figure, show)
-        _peer_pairs(_read(folder / "answer_pairs_peer_tests.jsonl")[::step], verifier, figure, show)
+        _vietnamese_pairs(_read(folder / "vi_answer_pairs.jsonl")[::step], verifier, figure)
+        _peer_pairs(_read(folder / "answer_pairs_peer_tests.jsonl")[::step], verifier, figure)
     finally:
         if verifier is not None:
             verifier.close()
@@ -55,7 +51,7 @@ def maths_figures(folder: Path, figure: Figure, quick: bool = False, show: bool 
     _red_team(folder, 20 if quick else 200, figure)
 
 
-def _vietnamese_pairs(rows: list[dict[str, Any]], verifier: MathVerify | None, figure: Figure, show: bool) -> None:
+def _vietnamese_pairs(rows: list[dict[str, Any]], verifier: MathVerify | None, figure: Figure) -> None:
     about = Circumstances("vi", symbolic=verifier.same if verifier else None)
     ours: Counter[tuple[bool, bool | None]] = Counter()
     peers: Counter[tuple[str, bool, bool]] = Counter()
@@ -65,8 +61,6 @@ def _vietnamese_pairs(rows: list[dict[str, Any]], verifier: MathVerify | None, f
         ours[row["equivalent"], same] += 1
         for name, verdict in row["peer_verdicts"].items():
             peers[name, row["equivalent"], bool(verdict)] += 1
-        if show and same is not row["equivalent"]:
-            print(f"    {row['kind']}: {row['gold']!r} · {row['pred']!r}: label {row['equivalent']}, ours {same}")
     seconds = time.perf_counter() - start
     wrong, right = sum(not row["equivalent"] for row in rows), sum(row["equivalent"] for row in rows)
     figure("maths: Vietnamese pairs", len(rows), "pairs")
@@ -84,7 +78,7 @@ def _vietnamese_pairs(rows: list[dict[str, Any]], verifier: MathVerify | None, f
     figure("maths: pairs per second, one core", round(len(rows) / seconds), "/s")
 
 
-def _peer_pairs(rows: list[dict[str, Any]], verifier: MathVerify | None, figure: Figure, show: bool) -> None:
+def _peer_pairs(rows: list[dict[str, Any]], verifier: MathVerify | None, figure: Figure) -> None:
     about = Circumstances("en", symbolic=verifier.same if verifier else None)
     wrong = unscored = 0
     for row in rows:
@@ -92,8 +86,6 @@ def _peer_pairs(rows: list[dict[str, Any]], verifier: MathVerify | None, figure:
         same = compare(gold.text if gold else row["gold"], said.text if said else row["pred"], about).same
         unscored += same is None
         wrong += same is not None and same is not row["equivalent"]
-        if show and same is not row["equivalent"]:
-            print(f"    {row['gold'][-60:]!r} · {row['pred'][-60:]!r}: label {row['equivalent']}, ours {same}")
     figure("maths: peers' own test pairs judged against their label", wrong, f"of {len(rows)}", "<= 5")
     figure("maths: peers' own test pairs not judged", unscored, f"of {len(rows)}")
 
@@ -131,26 +123,3 @@ def _read(path: Path) -> list[dict[str, Any]]:
 
 def _percent(part: float, whole: float) -> float:
     return round(100 * part / whole, 2) if whole else 0.0
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("--data", type=Path, required=True, help="folder that holds maths/vi_answer_pairs.jsonl")
-    parser.add_argument("--quick", action="store_true", help="every tenth record")
-    parser.add_argument("--show", action="store_true", help="print each pair that is judged against its label")
-    parser.add_argument("--json", type=Path, help="also write the figures here, as a list")
-    arguments = parser.parse_args()
-    conditions = f"{platform.machine()}, Python {platform.python_version()}"
-    rows: list[dict[str, Any]] = []
-
-    def figure(name: str, value: float | str, unit: str, goal: str = "") -> None:
-        rows.append({"figure": name, "value": value, "unit": unit, "goal": goal, "conditions": conditions})
-        print(f"{name:<64} {value:>14} {unit:<8} {f'goal: {goal}' if goal else ''}", flush=True)
-
-    maths_figures(arguments.data / "maths", figure, arguments.quick, arguments.show)
-    if arguments.json:
-        arguments.json.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
-
-
-if __name__ == "__main__":
-    main()
