@@ -22,6 +22,7 @@ _HOME = {
     "load_model": "model.load", "load_tokenizer": "model.load", "add_lora": "model.lora",
     "generate": "generate",
     "evaluate": "evaluate",
+    "plan": "forecast", "prove": "check.prove",
     "run": "pipeline", "prepare": "pipeline", "train": "pipeline", "export": "pipeline", "write_report": "report",
 }  # fmt: skip
 

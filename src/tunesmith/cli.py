@@ -362,6 +362,61 @@ def doctor(as_json: AsJson = False) -> None:
 
 
 @app.command()
+def plan(
+    recipe: Recipe,
+    overrides: Overrides = None,
+    sets: Sets = None,
+    probe: Annotated[
+        bool, typer.Option("--probe", help="Run the worst real batch, some steps, a validation and a save here.")
+    ] = False,
+    settings_only: Annotated[
+        bool, typer.Option("--settings-only", help="Look at no data; every example as long as allowed.")
+    ] = False,
+    examples: Annotated[int | None, typer.Option(min=1, help="Size of the training set, without data.")] = None,
+    label_share: Annotated[float, typer.Option(min=0.001, max=1, help="Share of tokens trained, without data.")] = 0.25,
+    cards: Annotated[Path | None, typer.Option(help="Your table of cards: prices, further cards.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Memory by component, time and money of a run on this machine and on every card, with intervals."""
+    from tunesmith.check.plan import plan_text, read_scored
+    from tunesmith.forecast import plan as forecast
+
+    loaded = _load(recipe, overrides, sets)
+    with _announcing(False, True) as announce:
+        made = forecast(
+            loaded, probe=probe, settings_only=settings_only, examples=examples, label_share=label_share, cards=cards,
+            announce=announce,
+        )  # fmt: skip
+    if as_json:
+        _print_json(made.figures())
+    else:
+        print(plan_text(made, read_scored(loaded.config.output_dir)))
+
+
+@app.command()
+def prove(
+    recipe: Recipe,
+    overrides: Overrides = None,
+    sets: Sets = None,
+    steps: Annotated[int, typer.Option(min=4, help="Optimizer steps of the rehearsal.")] = 20,
+    at: Annotated[int, typer.Option(min=2, help="The step in whose save the run is killed.")] = 10,
+    minutes: Annotated[float, typer.Option(min=0.1, help="Longest that a part may take.")] = 60.0,
+    as_json: AsJson = False,
+) -> None:
+    """A rehearsal of the run on a slice: killed in a save, resumed, finished, exported, reloaded, graded."""
+    from tunesmith.check.prove import prove as rehearse
+
+    with _announcing(False, as_json) as announce:
+        proof = rehearse(_load(recipe, overrides, sets), steps=steps, at=at, minutes=minutes, announce=announce)
+    if as_json:
+        _print_json(proof.figures())
+    else:
+        print(proof.text())
+    if not proof.passed:
+        raise typer.Exit(1)
+
+
+@app.command()
 def adopt(
     old: Annotated[
         Path, typer.Argument(help="A config of Axolotl, LLaMA-Factory, TRL or another tool.", show_default=False)

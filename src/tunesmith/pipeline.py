@@ -354,8 +354,20 @@ def finish(bench: Bench) -> None:
     from tunesmith.report import write_report
 
     bench.tracker.summary(status="complete", seconds=bench.elapsed, peak_rss_mb=_peak_rss_mb())
+    score_forecast(bench)
     write_report(bench.run)
     bench.announce("report", str(bench.run.report))
+
+
+def score_forecast(bench: Bench) -> None:
+    """Hold the run against the plan that was made of it, where there is one."""
+    from tunesmith.check.plan import score_plan
+
+    scored = score_plan(load_config(bench.run.config, environ={}).config, read_summary(bench.run))
+    if scored is not None:
+        bench.tracker.summary(forecast=scored)
+        parts = (f"{name} {one['error']:+.0%}" for name, one in scored.items() if isinstance(one, Mapping))
+        bench.announce("forecast", f"against what happened: {', '.join(parts)}")
 
 
 # --- verbs that do a part of it ---------------------------------------------------------------------------------------

@@ -84,6 +84,16 @@ class RunDir:
         return self.root / "exports"
 
     @property
+    def plan(self) -> Path:
+        """What `tunesmith plan` forecast of the run of this name; beside the runs, because it comes before them."""
+        return self.root.parent / ".forecasts" / f"{self.root.name}.json"
+
+    @property
+    def proof(self) -> Path:
+        """What `tunesmith prove` showed of it, likewise."""
+        return self.root.parent / ".rehearsals" / self.root.name / "proof.json"
+
+    @property
     def tensorboard(self) -> Path:
         return self.root / "tensorboard"
 

@@ -217,6 +217,14 @@ class Stop:
         """Whether the run is to end."""
         return self._asked.is_set()
 
+    @property
+    def nearest(self) -> Limit | None:
+        """The first limit to come, with the seconds that are left until it; None without limits."""
+        if not self._limits:
+            return None
+        first = self._limits[0]
+        return first._replace(seconds=first.seconds - (time.monotonic() - self._begin))
+
     def check(self) -> None:
         """Go no further once the run is to end: waits for the save.
 

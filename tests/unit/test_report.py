@@ -532,3 +532,24 @@ if __name__ == "__main__":
 
     folder = Path(sys.argv[1])
     print(write_report(write_run(folder, built=int(sys.argv[2]) if len(sys.argv) > 2 else 240)))
+
+
+def test_the_page_holds_the_plan_against_what_happened_and_shows_the_rehearsal(run: RunDir) -> None:
+    span = {"low": 1e9, "expected": 2e9, "high": 3e9}
+    parts = {"weights": 4e8, "activations": 16e8}
+    memory = {"peak": span, "stages": {"train": parts, "load": {"file": 1e8}}}
+    run.plan.parent.mkdir(parents=True)
+    run.plan.write_text(json.dumps({"here": {"memory": memory, "time": {"seconds": span}}}))
+    run.proof.parent.mkdir(parents=True)
+    shown = [{"name": "same weights", "passed": False, "text": "<b>sha256</b> of the trained weights differs"}]
+    proof = {"passed": False, "steps": 20, "killed_at": 10, "created": "2026-11-25T16:00:00+00:00", "shown": shown}
+    run.proof.write_text(json.dumps({**proof, "signature": "ab" * 32}))
+    summary = json.loads(run.summary.read_text())
+    summary["forecast"] = {"memory": {**span, "measured": 5e9, "error": -0.6, "inside": False}}
+    run.summary.write_text(json.dumps(summary))
+    page = write_report(run).read_text("utf-8")
+    text = re.sub(r"<[^>]+>|\s+", " ", page[page.index('id="plan"') : page.index('id="exports"')])
+    text = text.replace("\N{NARROW NO-BREAK SPACE}", " ")
+    assert re.search(r"Most memory +2.0 GB +1.0 GB +3.0 GB +5.0 GB +no", text), text
+    assert "activations 1.6 GB" in re.sub(" +", " ", text) and "killed in the save of step 10" in text
+    assert "&lt;b&gt;sha256&lt;/b&gt;" in page and "abababababababab" in text

@@ -9,6 +9,9 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
+
+from pydantic import BaseModel
 
 from tunesmith.config.load import Loaded
 from tunesmith.config.schema import ChatTask, MathsTask, RunConfig
@@ -117,10 +120,14 @@ def idle(config: RunConfig) -> Iterator[tuple[str, Rule]]:
 
 
 def ignored(loaded: Loaded) -> list[Finding]:
-    """A finding for every setting that somebody wrote and nothing reads: an error where it was written for this."""
+    """A finding for every setting that somebody wrote and nothing reads: an error where it was written for this.
+
+    A value that is the default anyway promises nothing; a run's own saved settings write every one of them out.
+    """
     found = []
+    usual = {dotted(key) for key, value in leaves(loaded.config) if value == _default(loaded.config, key)}
     for key, rule in idle(loaded.config):
-        if (origin := loaded.origins.get(key, "default")) == "default":
+        if (origin := loaded.origins.get(key, "default")) == "default" or key in usual:
             continue
         decided = _origin_of(loaded.origins, rule.decider)
         together = decided == "default" or _layer(origin) == _layer(decided)
@@ -132,6 +139,15 @@ def ignored(loaded: Loaded) -> list[Finding]:
         where = f"{key} ({origin})"
         found.append(Finding(check, level, f"nothing reads `{key}`: {rule.reason}", where, rule.remedy, cost))  # type: ignore[arg-type]
     return found
+
+
+def _default(config: RunConfig, key: tuple[str | int, ...]) -> object:
+    """What the schema has at a key where nobody writes anything; `...` where somebody must, or chooses the name."""
+    section: Any = config
+    for part in key[:-1]:
+        section = getattr(section, str(part)) if isinstance(section, BaseModel) else section[part]
+    field = getattr(type(section), "model_fields", {}).get(str(key[-1]))
+    return ... if field is None or field.is_required() else field.get_default(call_default_factory=True)
 
 
 def _origin_of(origins: Mapping[str, str], decider: str) -> str:

@@ -10,6 +10,7 @@ a small row before it lets a model through.
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -52,6 +53,8 @@ class PlainDecoder:
         self._inner = causal.model
         self._config = causal.config
         self.dtype: torch.dtype = self._inner.embed_tokens.weight.dtype
+        self.plan: Callable[..., Cascade] = plan_cascade
+        """How a row's attention is cut into parts; a simulation, whose tensors hold no numbers, knows it beforehand."""
 
     @classmethod
     def of(cls, model: Any) -> PlainDecoder | None:
@@ -104,8 +107,8 @@ class PlainDecoder:
         """
         cos, sin = self._inner.rotary_emb(self._inner.embed_tokens(input_ids), position)
         cos, sin = cos[0][:, None], sin[0][:, None]
-        every = plan_cascade(subtree_end[0])
-        last = plan_cascade(subtree_end[0], at)
+        every = self.plan(subtree_end[0])
+        last = self.plan(subtree_end[0], at)
         x = self._inner.embed_tokens(input_ids)[0]
         layers = self._inner.layers[: self._config.num_hidden_layers]
         recompute = self._model.training and torch.is_grad_enabled() and layers[0].gradient_checkpointing

@@ -66,6 +66,8 @@ def render(files: RunFiles) -> str:
         rows=figures.rows(files),
         families=before.families(files),
         receipt=before.receipt(files),
+        forecast=figures.forecast(files),
+        components=figures.components(files),
         exports=figures.exports(files.summary),
         settings=figures.settings(files),
         graded=sum(len(models.get("tuned") or models.get("base") or ()) for models in files.scores.values()),

@@ -200,7 +200,21 @@ def charts(files: RunFiles) -> tuple[Chart, ...]:
             log=False,
             zero=True,
         ),
-    )
+        curve_chart(
+            "Waiting for data, share of the time",
+            [Series("waiting", "train", _points(files.events, "waiting_share"))],
+            log=False,
+            zero=True,
+        ),
+        curve_chart("Memory, MB", [Series("resident", "train", _points(files.events, "rss_mb"))], log=False, zero=True),
+        curve_chart(
+            "GPU load", [Series("GPU load", "train", _points(files.events, "gpu_utilization"))], log=False, zero=True
+        ),
+        curve_chart(
+            "GPU memory, MB", [Series("GPU memory", "train", _points(files.events, "gpu_memory_mb"))],
+            log=False, zero=True,
+        ),
+    )  # fmt: skip
     return tuple(chart for chart in drawn if chart is not None)
 
 
@@ -219,6 +233,45 @@ def stages(summary: Table) -> tuple[Stage, ...]:
     found = {name: number(section(summary, "stages"), name) or 0.0 for name in section(summary, "stages")}
     total = sum(found.values())
     return tuple(Stage(name, seconds, seconds / total) for name, seconds in found.items() if total > 0)
+
+
+class Held(NamedTuple):
+    """One figure of a plan beside what happened."""
+
+    name: str
+    low: str
+    expected: str
+    high: str
+    measured: str
+    inside: bool | None
+
+
+def forecast(files: RunFiles) -> tuple[Held, ...]:
+    """The plan against reality, or the plan alone where the run was not held against it."""
+    scored = section(files.summary, "forecast")
+    found = []
+    for name, words, unit, path in (
+        ("memory", "Most memory", wording.size, ("memory", "peak")),
+        ("seconds", "Whole run", wording.duration, ("time", "seconds")),
+    ):
+        known = section(scored, name) or section(files.plan, "here", *path)
+        if number(known, "expected") is None:
+            continue
+        low, expected, high, measured = (unit(number(known, key)) for key in ("low", "expected", "high", "measured"))
+        inside = known.get("inside")
+        found.append(Held(words, low, expected, high, measured, inside if isinstance(inside, bool) else None))
+    return tuple(found)
+
+
+def components(files: RunFiles) -> tuple[tuple[str, str], ...]:
+    """What the plan's largest stage holds, by component, the largest first."""
+    stages = section(files.plan, "here", "memory", "stages")
+    sums = {name: sum(number(section(stages, name), part) or 0.0 for part in section(stages, name)) for name in stages}
+    if not sums:
+        return ()
+    largest = section(stages, max(sums, key=lambda name: sums[name]))
+    sizes = {str(part): number(largest, part) or 0.0 for part in largest}
+    return tuple((part, wording.size(size)) for part, size in sorted(sizes.items(), key=lambda one: -one[1]) if size)
 
 
 def rows(files: RunFiles) -> Rows | None:

@@ -33,6 +33,10 @@ class RunFiles:
     """`check.json`; empty where no check was made."""
     receipt: Mapping[str, Any] = field(default_factory=dict)
     """`receipt.json`; empty where training has not begun."""
+    plan: Mapping[str, Any] = field(default_factory=dict)
+    """What was forecast; empty where no plan was made of the run."""
+    proof: Mapping[str, Any] = field(default_factory=dict)
+    """What a rehearsal showed; likewise."""
     files: tuple[tuple[str, int], ...] = ()
     """Path relative to the run, and size in bytes."""
     notices: tuple[str, ...] = ()
@@ -73,6 +77,8 @@ def read_run(run: RunDir) -> RunFiles:
         mask=tuple(row for row in mask if isinstance(row, dict)) if isinstance(mask, list) else (),
         check=_object(run.check, notices) if run.check.exists() else {},
         receipt=_object(run.receipt, notices) if run.receipt.exists() else {},
+        plan=_object(run.plan, notices) if run.plan.exists() else {},
+        proof=_object(run.proof, notices) if run.proof.exists() else {},
         files=_files(run),
         notices=tuple(notices),
     )

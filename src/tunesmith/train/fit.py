@@ -23,6 +23,7 @@ from tunesmith.stop import Stop
 from tunesmith.train.callbacks import KeepBest
 from tunesmith.train.durable import Finished
 from tunesmith.train.gauges import reading
+from tunesmith.train.governor import Governor
 from tunesmith.train.progress import LiveView, Progress
 from tunesmith.train.weights import load_trainable, require_unchanged, save_adapter
 
@@ -166,6 +167,8 @@ def _train(trainer: Any, found: Found | None, run: RunDir) -> None:
     progress: Progress = trainer.callback(Progress)
     progress.trainer = trainer
     stop: Stop = trainer.stop
+    if stop.nearest is not None and trainer.callback(Governor) is None:
+        trainer.add_callback(Governor(stop, progress, trainer.tell))
     alone = trainer.args.world_size == 1
     try:
         with reading(progress.gauges), stop.saving(trainer.save_now) if alone else stop.gently():

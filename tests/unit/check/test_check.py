@@ -184,3 +184,14 @@ def test_the_check_of_a_run_uses_rows_that_the_run_finds_ready(recipe: Any) -> N
     loaded = recipe()
     check(loaded)
     assert len(list((loaded.config.output_dir / ".cache").glob("*/MANIFEST.json"))) == 1
+
+
+def test_the_saved_settings_of_a_run_are_a_recipe_without_mistakes(tmp_path):
+    from tunesmith.check.idle import ignored
+    from tunesmith.config.load import load_config
+    from tunesmith.config.show import dump_config
+
+    (tmp_path / "recipe.yaml").write_text("task: chat\ndata: {train: a.jsonl}\nmodel: {name: demo}\n")
+    loaded = load_config(tmp_path / "recipe.yaml", environ={})
+    (tmp_path / "saved.yaml").write_text(dump_config(loaded.config))
+    assert ignored(load_config(tmp_path / "saved.yaml", environ={})) == []

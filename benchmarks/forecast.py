@@ -1,0 +1,211 @@
+"""Forecasts held against what happened: peak memory of small runs on this CPU, and seconds of runs after a probe.
+
+Each run is trained in a process of its own that starts with nothing but the libraries, as a user's does; its peak
+resident memory is held against the forecast made from its recipe and data alone.
+
+    python benchmarks/forecast.py [--quick] [--json FILE] [--only memory|time]
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import platform
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+WORDS = "list the names of all clinics in the city that have more than ten rooms "
+ANSWER = "select name from clinic where city = 'Lyon' "
+WIDE = {"hidden_size": 512, "intermediate_size": 1408, "num_attention_heads": 8, "num_key_value_heads": 4}
+LARGE = {"hidden_size": 768, "intermediate_size": 2048, "num_attention_heads": 12, "num_key_value_heads": 4}
+QUANT = ["model.quantization.bits=4"]
+# name: model (changes to the small base's config, None is the base itself), words of question, of answer, overrides
+CONFIGURATIONS: dict[str, tuple[dict[str, Any] | None, int, int, list[str]]] = {
+    "base, rows of 512": (None, 60, 10, ["train.max_tokens=512"]),
+    "base, rows of 2048": (None, 60, 10, ["train.max_tokens=2048"]),
+    "base, long answers": (None, 40, 160, ["train.max_tokens=2048"]),
+    "base, rank 64 everywhere": (None, 60, 10, ["lora.r=64", "lora.target_modules=all-linear"]),
+    "base, all weights": (None, 60, 10, ["lora=null"]),
+    "base, recomputed": (None, 60, 10, ["train.max_tokens=4096", "train.gradient_checkpointing=true"]),
+    "base, bf16": (None, 60, 10, ["train.precision=bf16", "train.max_tokens=2048"]),
+    "25 M": (WIDE, 60, 10, ["train.max_tokens=1024"]),
+    "25 M, recomputed": (WIDE, 60, 10, ["train.max_tokens=2048", "train.gradient_checkpointing=true"]),
+    "25 M, all weights": (WIDE, 60, 10, ["lora=null", "train.max_tokens=512"]),
+    "25 M, 4 bits": (WIDE, 60, 10, [*QUANT, "train.max_tokens=512"]),
+    "vocabulary of 64,000": ({"vocab_size": 64000}, 20, 80, ["train.max_tokens=1024"]),
+    "16 layers": ({"num_hidden_layers": 16}, 60, 10, ["train.max_tokens=1024"]),
+    "60 M": (LARGE | {"num_hidden_layers": 10}, 60, 10, ["train.max_tokens=512"]),
+    "60 M, all weights": (LARGE | {"num_hidden_layers": 10}, 30, 10, ["lora=null", "train.max_tokens=256"]),
+    "windowed attention": ({"sliding_window": 128}, 60, 10, ["train.max_tokens=1024"]),
+}
+QUICK = ("base, rows of 512", "base, all weights", "25 M")
+TIMED: dict[str, tuple[str, list[str]]] = {
+    "base, rows of 1024": ("base, rows of 2048", ["train.max_tokens=1024", "train.max_steps=60"]),
+    "base, recomputed": ("base, recomputed", ["train.max_tokens=1024", "train.max_steps=50"]),
+    "25 M": ("25 M", ["train.max_steps=24", "train.eval_steps=8", "checkpoints.save_steps=8"]),
+    "base, all weights": ("base, all weights", ["train.max_steps=60"]),
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("--quick", action="store_true", help="three configurations of memory, no timing")
+    parser.add_argument("--only", choices=("memory", "time"), help="half of it")
+    parser.add_argument("--json", type=Path, help="also write the figures here, as a list")
+    parser.add_argument("--work", nargs=2, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    rows: list[dict[str, Any]] = []
+    conditions = f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}, CPU, in RSS"
+
+    def figure(name: str, value: float | str, unit: str, goal: str = "") -> None:
+        rows.append({"figure": name, "value": value, "unit": unit, "goal": goal, "conditions": conditions})
+        print(f"{name:<58} {value:>10} {unit:<10} {f'goal: {goal}' if goal else ''}", flush=True)
+
+    if arguments.work:
+        print(json.dumps(globals()[arguments.work[0]](Path(arguments.work[1]))))
+        return
+    _libraries()
+    with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
+        if arguments.only != "time":
+            memory(Path(folder), figure, QUICK if arguments.quick else tuple(CONFIGURATIONS))
+        if arguments.only != "memory" and not arguments.quick:
+            seconds(Path(folder), figure)
+    if arguments.json:
+        arguments.json.write_text(json.dumps(rows, indent=1))
+
+
+def memory(folder: Path, figure: Callable[..., None], names: tuple[str, ...]) -> None:
+    """Peak resident memory of `tunesmith train`, forecast and measured."""
+    errors, inside = [], 0
+    for name in names:
+        recipe = _recipe(folder, name, ["train.max_steps=2"])
+        measured = _in_a_process("_train", recipe)
+        span = _forecast(recipe)
+        error = span["expected"] / measured["peak"] - 1
+        errors.append(abs(error))
+        within = span["low"] <= measured["peak"] <= span["high"]
+        inside += within
+        figure(
+            f"{name}: forecast of {measured['peak'] / 1e6:,.0f} MB",
+            f"{100 * error:+.1f}",
+            "% off" if within else "% off, outside its interval",
+        )
+        print("     ", {k: round(v / 1e6) for k, v in span["components"].items()}, flush=True)
+    figure("memory: median error", f"{100 * statistics.median(errors):.1f}", "%", "<= 10")
+    figure("memory: worst error", f"{100 * max(errors):.1f}", "%", "<= 25")
+    figure("memory: inside the interval", f"{100 * inside / len(names):.0f}", "%", ">= 95")
+    figure("memory: configurations", len(names), "runs", ">= 12")
+
+
+def seconds(folder: Path, figure: Callable[..., None]) -> None:
+    """Seconds of `tunesmith train`, forecast by a probe of it and measured."""
+    for name, (like, changes) in TIMED.items():
+        recipe = _recipe(folder, like, changes, name=f"timed {name}", examples=320)
+        probed = _in_a_process("_probe", recipe)
+        measured = _in_a_process("_train", recipe)
+        error = probed["seconds"] / measured["seconds"] - 1
+        figure(f"time, {name}: forecast of {measured['seconds']:.0f} s", f"{100 * error:+.1f}", "% off", "within 15")
+
+
+def _in_a_process(work: str, recipe: Path) -> dict[str, Any]:
+    """What a function of this file returns in a Python of its own, as a user's command starts."""
+    asked = [sys.executable, __file__, "--work", work, str(recipe)]
+    done = subprocess.run(asked, capture_output=True, text=True)
+    if done.returncode != 0:
+        raise SystemExit(f"{recipe.stem}: {done.stderr.strip().splitlines()[-1]}")
+    return dict(json.loads(done.stdout.splitlines()[-1]))
+
+
+def _train(recipe: Path) -> dict[str, Any]:
+    from tunesmith import pipeline
+    from tunesmith.config.load import load_config
+
+    start = time.perf_counter()
+    pipeline.train_only(load_config(recipe, environ={}), fresh=True)
+    took = time.perf_counter() - start
+    return {"peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024, "seconds": took}
+
+
+def _libraries() -> None:
+    """Know what the libraries hold before this process makes anything."""
+    from tunesmith.forecast import libraries
+
+    libraries()
+
+
+def _forecast(recipe: Path) -> dict[str, Any]:
+    from tunesmith import forecast
+    from tunesmith.config.load import load_config
+
+    plan = forecast.plan(load_config(recipe, environ={}))
+    return {**plan.here.memory.peak.__dict__, "components": plan.here.memory.components}
+
+
+def _probe(recipe: Path) -> dict[str, Any]:
+    from tunesmith import forecast
+    from tunesmith.config.load import load_config
+
+    plan = forecast.plan(load_config(recipe, environ={}), probe=True)
+    return {"seconds": plan.here.time.seconds.expected}
+
+
+def _recipe(folder: Path, like: str, changes: list[str], name: str | None = None, examples: int = 48) -> Path:
+    """A recipe of a configuration, with its model and data made."""
+    from tunesmith.config.load import load_config
+    from tunesmith.config.show import dump_config
+
+    shape, question, answer, overrides = CONFIGURATIONS[like]
+    model = "demo" if shape is None else str(_model(folder, like, shape))
+    slug = "".join(c if c.isalnum() else "-" for c in name or like)
+    data = folder / f"{slug}.jsonl"
+    lines = []
+    for at in range(examples):
+        asked, given = WORDS.split() * (question // 10 + 1), ANSWER.split() * (answer // 5 + 1)
+        turns = [f"{at} " + " ".join(asked[: question + at % 7]), " ".join(given[: answer + at % 5])]
+        messages = [{"role": r, "content": c} for r, c in zip(("user", "assistant"), turns, strict=True)]
+        lines.append(json.dumps({"messages": messages}))
+    data.write_text("\n".join(lines))
+    base = [
+        f"name={slug}", f"output_dir={folder / 'runs'}", "task=chat", f"data.train={data}",
+        "data.validation_share=0.1", f"model.name={model}", "train.batch_size=16", "train.logging_steps=1",
+        "tracking.report_to=[]", "exports=[]",
+    ]  # fmt: skip
+    empty = folder / "empty.yaml"
+    empty.write_text("{}\n")
+    recipe = folder / f"{slug}.yaml"
+    recipe.write_text(dump_config(load_config(empty, [*base, *overrides, *changes], environ={}).config))
+    return recipe
+
+
+def _model(folder: Path, name: str, changes: dict[str, Any]) -> Path:
+    """A random model of the small base's kind with another shape, and the base's tokenizer."""
+    target = folder / "models" / "".join(c if c.isalnum() else "-" for c in name)
+    if not target.exists():
+        _save_model(target, changes)
+    return target
+
+
+def _save_model(target: Path, changes: dict[str, Any]) -> None:
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+    from tunesmith.model.load import DEMO
+
+    config = AutoConfig.from_pretrained(str(DEMO))
+    for key, value in changes.items():
+        setattr(config, key, value)
+    AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16).save_pretrained(target)
+    AutoTokenizer.from_pretrained(str(DEMO)).save_pretrained(target)
+
+
+if __name__ == "__main__":
+    main()

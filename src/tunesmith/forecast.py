@@ -1,0 +1,167 @@
+"""What a run will take, before it is paid for: `tunesmith plan`, and its probe on this machine."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tunesmith import pipeline
+from tunesmith.config.load import Loaded
+from tunesmith.config.schema import RunConfig
+from tunesmith.config.schema.limits import Limits
+from tunesmith.errors import DataError, ModelError
+
+if TYPE_CHECKING:
+    from tunesmith.check.plan import Plan
+    from tunesmith.check.speed import Probed
+    from tunesmith.check.workload import Workload
+
+log = logging.getLogger(__name__)
+
+
+def plan(
+    loaded: Loaded,
+    *,
+    probe: bool = False,
+    settings_only: bool = False,
+    examples: int | None = None,
+    label_share: float = 0.25,
+    cards: Path | None = None,
+    announce: Callable[[str, str], None] = lambda stage, outcome: None,
+) -> Plan:
+    """Memory by component, time and money of a run on this machine and on every card of the table, with intervals.
+
+    The plan is kept beside the runs; when its run is complete, it is scored against it.
+
+    Args:
+        loaded: settings with the origin of each.
+        probe: run the worst real batch, some steps, a validation and a save here, and narrow what is said of here.
+        settings_only: look at no data, and take every example to be as long as the settings allow.
+        examples: size of the training set, where no data is looked at.
+        label_share: share of the tokens that are trained, where no data is looked at.
+        cards: the user's own table of cards.
+        announce: told what each stage did.
+
+    Raises:
+        ModelError: the model's config cannot be read, or with `probe` the run does not fit here.
+        ConfigError: without data, the settings do not say how long the run is.
+    """
+    baseline = libraries()
+    from tunesmith.check.cards import read_cards
+    from tunesmith.check.plan import keep_plan, make_plan, read_architecture
+    from tunesmith.check.workload import assumed_workload
+
+    config = loaded.config
+    table = read_cards(cards)
+    read_architecture(config)  # what everything else needs is missed first
+    found = None if settings_only or probe else _look(loaded, announce)
+    probed, peak = None, None
+    if probe:
+        found, probed, peak = _probe(loaded, announce)
+    workload = found or assumed_workload(config, examples=examples, label_share=label_share)
+    made = make_plan(config, workload, table, baseline=baseline, device_name=_device_name(), probed=probed, peak=peak)
+    keep_plan(made, config.output_dir)
+    return made
+
+
+@cache
+def libraries() -> int:
+    """Bytes that Python holds once everything is imported that a run imports; asked first, before anything is made."""
+    # On every CPU bitsandbytes warns of an optional kernel that it would download at run time; it computes without.
+    logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
+    import psutil
+
+    import tunesmith.evaluate
+    import tunesmith.export.verify
+    import tunesmith.train.fit  # noqa: F401
+
+    return int(psutil.Process().memory_info().rss)
+
+
+def _device_name() -> str | None:
+    import torch
+
+    return torch.cuda.get_device_name(0) if torch.cuda.is_available() else None
+
+
+def _look(loaded: Loaded, announce: Callable[[str, str], None]) -> Workload | None:
+    """The run on its data; None, and why, where the data or the tokenizer is not here."""
+    from tunesmith.check.workload import prompt_lengths, workload_of
+    from tunesmith.data.render import Renderer
+
+    try:
+        with pipeline.look(loaded) as (prepared, tokenizer):
+            renderer = Renderer(tokenizer, loaded.config.model.end_token, thinks=prepared.thinks)
+            return workload_of(loaded.config, prepared, prompt_lengths(prepared, renderer))
+    except (DataError, ModelError) as error:
+        announce("plan", f"without the data: {error.place}: {error.message}")
+        return None
+
+
+def _probe(loaded: Loaded, announce: Callable[[str, str], None]) -> tuple[Workload, Probed, int]:
+    """A part of the run itself, in a folder of its own that is gone afterwards."""
+    from tunesmith.check.plan import FOLDER
+    from tunesmith.check.speed import Probed
+    from tunesmith.check.workload import prompt_lengths, workload_of
+    from tunesmith.model.lora import add_lora
+    from tunesmith.train import BUILDERS
+    from tunesmith.train.probe import probe
+
+    config = loaded.config
+    folder = config.output_dir / FOLDER / "probe"
+    rehearsed = replace(loaded, config=_apart(config, folder))
+    started = time.perf_counter()
+    try:
+        with pipeline.open_run(rehearsed, fresh=True) as bench:
+            assert bench is not None  # a fresh run is never complete
+            prepared, tokenizer, renderer = pipeline.prepare(bench)
+            workload = workload_of(config, prepared, prompt_lengths(prepared, renderer))
+            model = pipeline.load_base(bench, tokenizer)
+            if config.lora is not None:
+                model = add_lora(model, config.lora, config.seed)
+            trainer = BUILDERS[config.train.method](bench.config, model, tokenizer, prepared, bench.run, bench.tracker)
+            trainer.lock = bench.lock
+            before = time.perf_counter() - started
+            measured = probe(trainer, workload.step_tokens)
+            grading = _grading(bench, trainer.release(), tokenizer, renderer, prepared)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    announce(
+        "probe",
+        f"{measured.steps} steps, {measured.step_seconds:.3g} s for a mean one; the longest row, "
+        f"{measured.worst_tokens:,} tokens; a validation, {measured.evaluation:.1f} s; a save, {measured.saving:.1f} s",
+    )
+    told = Probed(measured.step_seconds, measured.step_error, measured.evaluation, measured.saving, before, grading)
+    return workload, told, measured.peak
+
+
+def _apart(config: RunConfig, folder: Path) -> RunConfig:
+    """The run in another folder, on the same prepared data, with no copy elsewhere and no end but the probe's own."""
+    return config.model_copy(
+        update={
+            "output_dir": folder,
+            "data": config.data.model_copy(update={"cache_dir": config.data.cache_dir or config.output_dir / ".cache"}),
+            "checkpoints": config.checkpoints.model_copy(update={"mirror": None}),
+            "tracking": config.tracking.model_copy(update={"report_to": []}),
+            "limits": Limits(),
+        }
+    )
+
+
+def _grading(bench: Any, model: Any, tokenizer: Any, renderer: Any, prepared: Any) -> float:
+    """Seconds per prompt, of one batch; 0 where nothing is graded."""
+    if not prepared.tests:
+        return 0.0
+    from tunesmith.evaluate import evaluate
+
+    pool = [example for found in prepared.tests.values() for example in found]
+    asked = pool[:: max(1, len(pool) // bench.config.generate.batch_size)][: bench.config.generate.batch_size]
+    start = time.perf_counter()
+    evaluate(model, tokenizer, renderer.prompt_ids, asked, bench.task, bench.config)
+    return (time.perf_counter() - start) / len(asked)
