@@ -126,23 +126,17 @@ def picture(folder: Path, kills: int, steps: int, seed: int, out: Path) -> dict[
     """One run, and the same run killed at random instants until it has been so often; their losses, drawn."""
     world = w.make_world(folder)
     chance = random.Random(seed)
-    extra = [
-        f"train.max_steps={steps}",
-        "train.logging_steps=1",
-        f"train.eval_steps={steps // 4}",
-        "train.warmup_ratio=0.1",
-    ]
+    extra = [f"train.max_steps={steps}", "train.logging_steps=1", f"train.eval_steps={steps // 4}",
+             "train.learning_rate=0.03", "train.lr_scheduler_type=constant"]  # fmt: skip
     w.new_run(folder, "whole")
-    began = time.perf_counter()
     if w.finish(w.start(folder, "whole", *extra), 600) != 0:
         raise RuntimeError(w.said(folder, "whole"))
-    seconds = time.perf_counter() - began
     w.new_run(folder, "killed")
     at, killed, code = [], 0, None
     while killed < kills:
         pid = w.start(folder, "killed", *extra)
-        # Long enough to come to the next checkpoint more often than not, so that it is killed all along the way.
-        code = w.finish(pid, chance.uniform(0.3, 0.3 + 1.1 * world.seconds + seconds / steps * 3 * chance.random()))
+        # Most of a life is its beginning, so few come further than the next checkpoint.
+        code = w.finish(pid, chance.uniform(0.2, 1.15) * world.seconds)
         if code is not None:
             break
         w.kill(pid)

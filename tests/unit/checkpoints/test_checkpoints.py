@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -133,3 +134,53 @@ def test_pruning_goes_by_step_and_never_by_clock(tmp_path: Path) -> None:
         os.utime(write(tmp_path, step), (2_000_000_000 - step, 2_000_000_000 - step))
     prune(tmp_path, 2)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint-10", "checkpoint-9"]
+
+
+class Died(BaseException):
+    """A process that is gone: nothing after it runs."""
+
+
+def test_a_save_that_dies_at_any_of_its_operations_leaves_the_old_checkpoint_or_the_new_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also when what was not synced before is lost with the power: every such file is emptied."""
+    at, steps, fsync = 0, set(), os.fsync
+    while True:
+        at += 1
+        folder = tmp_path / str(at)
+        write(folder, 1)
+        done, synced = [0], set()
+
+        def counting(operation: Callable[..., Any], done: list[int], synced: set[str], at: int) -> Callable[..., Any]:
+            def run(*arguments: Any, **options: Any) -> Any:
+                done[0] += 1
+                if done[0] == at:
+                    raise Died
+                result = operation(*arguments, **options)
+                if operation is fsync:
+                    synced.add(os.readlink(f"/proc/self/fd/{arguments[0]}"))
+                return result
+
+            return run
+
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "fsync", counting(fsync, done, synced, at))
+            for name in ("rename", "write_text", "write_bytes", "mkdir"):
+                patch.setattr(Path, name, counting(getattr(Path, name), done, synced, at))
+            try:
+                write(folder, 2)
+                finished = True
+            except Died:
+                finished = False
+        for path in folder.rglob("*"):
+            staged = path.name in {Path(name).name for name in synced}
+            if path.is_file() and "checkpoint-1" not in path.parts and not staged and path.name != MANIFEST:
+                path.write_bytes(b"")
+        Folder(folder).clear()
+        found = find_checkpoint([Folder(folder)], IDENTITY)
+        assert found is not None
+        steps.add(found.manifest.step)
+        assert not list(folder.glob("corrupt-*"))
+        if finished:
+            break
+    assert steps == {1, 2} and at > 10
