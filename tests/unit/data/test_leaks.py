@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tunesmith.config.schema import Leaks, Source
@@ -114,6 +114,7 @@ def test_a_file_of_ones_own_is_held_against_training(tmp_path: Path) -> None:
     assert all("left out" in finding.remedy for finding in gate(pairs, kept))
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # a busy machine is no fault
 @given(st.text(max_size=80), st.text(max_size=80))
 def test_likeness_is_symmetric_and_that_of_a_text_with_itself_is_whole(one: str, other: str) -> None:
     a, b = shingles(one), shingles(other)

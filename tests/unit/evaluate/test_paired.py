@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tunesmith.evaluate import Evaluation, Judged, compare, newcombe
@@ -61,6 +61,7 @@ def test_the_bootstrap_is_the_same_every_time_and_says_nothing_of_one_group() ->
     assert bootstrap([[0.5, 0.7]]) == (-1.0, 1.0)
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # a busy machine is no fault
 @given(st.dictionaries(st.text(max_size=3), st.floats(0, 1), min_size=1, max_size=8))
 def test_holm_never_lowers_a_p_value_nor_changes_their_order(p_values: dict[str, float]) -> None:
     adjusted = holm(p_values)
