@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from tunesmith.config.schema import Generate
+from tunesmith.model.lora import merged_adapters
 from tunesmith.types import Completion, Constraint
 
 Progress = Callable[[int], None]
@@ -30,6 +31,8 @@ _LEAST_PREFIX = 16
 """Tokens; sharing fewer saves less than a batch of its own costs."""
 _LEAST_GROUP = 4
 """Prompts; smaller groups decode faster together with others than alone with their prefix."""
+_WORTH_MERGING = 16
+"""Prompts; for fewer, adapters are not merged."""
 _CANDIDATES = 4096
 """Tokens tried, likeliest first, before a constraint is given up."""
 _MOST_SILENT = 3
@@ -72,7 +75,8 @@ def generate(
     held = constraints or [None] * len(prompts)
     chooser = _Chooser(tokenizer, frozenset(end_ids), config, progress)
     answers = [_Answer(held[i], _noise(config, seed, i)) for i in range(len(prompts))]
-    with torch.inference_mode(), _evaluating(model):
+    merged = merged_adapters(model) if len(prompts) >= _WORTH_MERGING else nullcontext()
+    with merged, torch.inference_mode(), _evaluating(model):
         if _shares_prefixes(model):
             for group in plan(prompts):
                 _complete_group(model, chooser, prompts, answers, group, config)

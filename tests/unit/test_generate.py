@@ -27,8 +27,9 @@ from transformers import (
 )
 
 from tunesmith import generate as room
-from tunesmith.config.schema import Generate
+from tunesmith.config.schema import Generate, Lora
 from tunesmith.generate import end_ids_of, generate, plan
+from tunesmith.model.lora import add_lora, merged_adapters
 
 SIZES: dict[str, Any] = {
     "vocab_size": 300,
@@ -159,6 +160,26 @@ def test_an_adapter_and_half_precision_generate_too(tokenizer: Any) -> None:
     assert [answer.text for answer in answers] == one_by_one(adapted, tokenizer, prompts, 10)
     half = generate(tiny("llama").to(torch.bfloat16), tokenizer, prompts, Generate(max_new_tokens=10), {256})
     assert len(half) == 5 and all(answer.tokens for answer in half)
+
+
+def test_a_large_adapter_is_merged_while_it_writes_and_the_weights_are_then_what_they_were(
+    tokenizer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = add_lora(tiny("llama"), Lora(r=16, target_modules="all-linear"))
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "lora_B" in name:
+                parameter.normal_(0, 0.1)
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    layers = [module for module in model.modules() if hasattr(module, "merged_adapters")]
+    prompts, config = some_prompts(2, 8), Generate(max_new_tokens=12)
+    with merged_adapters(model):
+        assert len(layers) == 14 and all(module.merged for module in layers)
+    found = generate(model, tokenizer, prompts, config, {256})
+    monkeypatch.setattr(room, "_WORTH_MERGING", 99)
+    assert [one.text for one in found] == [one.text for one in generate(model, tokenizer, prompts, config, {256})]
+    assert not any(module.merged for module in layers)
+    assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
 
 
 def test_the_model_is_left_as_it_was_found(tokenizer: Any) -> None:

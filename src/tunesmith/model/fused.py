@@ -14,9 +14,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import silu
 
-_MERGE_FROM = 1 / 16
-"""Adapters are merged for the step where they cost more than this share of their layer's multiplications. Below it the
-copy of the weights is not worth its memory."""
+from tunesmith.model.lora import MERGE_FROM
+
 _LOGITS = 1 << 24
 """Logits held at once."""
 
@@ -59,7 +58,7 @@ class _Adapted(torch.autograd.Function):
         whole = sum(one.base.numel() for one in members)
         thin = sum(one.down.numel() + one.up.numel() for one in members if one.down is not None and one.up is not None)
         ctx.through_whole = thin * 2 > whole or any(one.base.requires_grad for one in members)
-        merge = thin > whole * _MERGE_FROM
+        merge = thin > whole * MERGE_FROM
         out = x.new_empty(len(x), sum(sizes))
         weight = x.new_empty(sum(sizes), x.shape[1]) if merge else None
         start = 0

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from tunesmith.config.schema import Lora
 from tunesmith.errors import ModelError
+
+MERGE_FROM = 1 / 16
+"""Adapters are merged while they are used where they have more than this share of their layer's weights. Below it the
+copy is not worth its memory."""
 
 
 def add_lora(model: Any, config: Lora, seed: int = 0) -> Any:
@@ -59,6 +64,42 @@ def set_lora_rates(optimizer: Any, model: Any, ratio: float) -> None:
             group["params"] = [parameter for parameter in group["params"] if parameter not in second]
             same = {key: value for key, value in group.items() if key != "params"}
             optimizer.add_param_group({**same, "params": moved, "lr": group["lr"] * ratio})
+
+
+@contextmanager
+def merged_adapters(model: Any) -> Iterator[None]:
+    """Within, large adapters are part of their layers' weights; afterwards the weights are what they were, to the bit.
+
+    A step of decoding is many small products, and an adapter adds five of them to each. Only on a CPU and in float32:
+    merging into 16 bits would round the adapter away. An adapter that is small beside its layer is left alone, because
+    the copy of the weights takes memory.
+    """
+    if not hasattr(model, "peft_config"):
+        yield
+        return
+    import torch
+    from peft.tuners.lora.layer import Linear
+
+    embeddings = model.get_input_embeddings().weight
+    kept: list[tuple[Any, Any]] = []
+    try:
+        for module in model.modules():
+            if type(module) is not Linear or type(module.base_layer) is not torch.nn.Linear:
+                continue
+            weight = module.base_layer.weight
+            active = [name for name in module.active_adapters if name in module.lora_A]
+            size = sum(module.r[name] for name in active) * sum(weight.shape)
+            plain = weight.dtype is torch.float32 and weight.device.type == "cpu" and weight is not embeddings
+            idle = module.merged or module.disable_adapters or module.lora_variant
+            if active and plain and not idle and size > MERGE_FROM * weight.numel():
+                kept.append((module, weight.data))
+                weight.data = weight.data.clone()
+                module.merge(adapter_names=active)
+        yield
+    finally:
+        for module, before in kept:
+            module.base_layer.weight.data = before
+            module.merged_adapters.clear()
 
 
 def with_peft(make: Callable[[], Any]) -> Any:
