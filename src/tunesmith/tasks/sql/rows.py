@@ -120,17 +120,21 @@ class _Maker:
         plans = [self._plan(relation, field, field.name in keyed, field.name in bound) for field in relation.fields]
         asked = [plan.name for plan in plans if plan.values.good or plan.values.near]
         in_key = any(keyed.intersection(one.columns) for one in relation.references)
+        start = rng.random()
+        # Where one column alone is compared, a spoilt row meets nothing: fewer of these will do.
+        spoiling = recipe.spoilt if len(asked) > 1 else recipe.spoilt / 2
+        met = 1 - spoiling - (1 - recipe.met - recipe.spoilt)
         for attempt in range(wanted * 3):
             if len(rows) >= wanted:
                 break
             row: dict[str, Cell] = {}
             twin = _one_of(rows, rng) if rows and rng.random() < recipe.twins else None
             base = _one_of(relation.sample, rng) if relation.checks and relation.sample else None
-            draw = rng.random()
+            draw = (start + 0.618034 * attempt) % 1  # the shares of the recipe in few rows, too
             # Every column meets its comparisons but this one; None: each is as it likes.
             spoilt: str | None = ""
-            if draw > recipe.met:
-                spoilt = _one_of(asked, rng) if asked and draw < recipe.met + recipe.spoilt else None
+            if draw > met:
+                spoilt = _one_of(asked, rng) if asked and draw < met + spoiling else None
             for i, plan in enumerate(plans):
                 if plan.unread:
                     row[plan.name] = None
