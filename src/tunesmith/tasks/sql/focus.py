@@ -37,7 +37,7 @@ class Focus:
     met: set[Place] = field(default_factory=set)
     """Columns whose values must meet those of other rows: both sides of an INTERSECT or EXCEPT, partitions."""
     null: set[Place] = field(default_factory=set)
-    """Columns that are asked whether they are NULL."""
+    """Columns that are asked whether they are NULL, or counted where they are not."""
     names: set[str] = field(default_factory=set)
     """Columns by their bare names, wherever they are mentioned."""
     everything: bool = False
@@ -120,6 +120,8 @@ class _Reader:
                 self._found.null |= self._places(node.this)
             elif isinstance(node, exp.Nullif):
                 self._compare("near", node.this, node.expression)
+            elif isinstance(node, exp.Count) and isinstance(node.this, exp.Column):
+                self._found.null |= self._places(node.this)  # it counts what is not NULL
             elif isinstance(node, exp.Coalesce):
                 # Not its value: one that stands for NULL is by intention none that occurs.
                 self._found.null |= self._places(node.this)
