@@ -17,7 +17,7 @@ _HOME = {
     "RunConfig": "config.schema", "load_config": "config.load",
     "RunDir": "rundir",
     "get_task": "tasks",
-    "check": "check", "examine_machine": "check.doctor", "prove_labels": "data.prove",
+    "examine_machine": "check.doctor", "prove_labels": "data.prove",
     "prepare_dataset": "data.prepare",
     "load_model": "model.load", "load_tokenizer": "model.load", "add_lora": "model.lora",
     "generate": "generate",
