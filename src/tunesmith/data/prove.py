@@ -103,7 +103,7 @@ def prove_labels(dataset: TokensDataset, tokenizer: Any, renderer: Renderer, con
             if not _says(text, turn):
                 findings.append(_error(*_other_text(text, turn), place))
                 faulty.add(place)
-            elif turn.content == turn.content.strip():
+            elif text.strip() and turn.content == turn.content.strip():
                 around = text.partition(text.strip())
                 blanks.setdefault((around[0], around[2]), []).append(place)
         for text, (example, _) in zip(renderer.decode([path for _, path in whole]), whole, strict=True):
@@ -269,7 +269,8 @@ def _says(text: str, turn: Message) -> bool:
     if text.strip() == turn.content.strip():
         return True
     if turn.extra.get("tool_calls"):  # their wording is the template's
-        return _bare(turn.content) in _bare(text)
+        named = [call.get("function", call).get("name", "") for call in turn.extra["tool_calls"]]
+        return _bare(turn.content) in _bare(text) and all(name in text for name in named)
     return _bare(text) == _bare(str(turn.extra.get("reasoning_content") or "") + turn.content)
 
 
