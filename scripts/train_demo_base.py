@@ -302,10 +302,10 @@ def train(out: Path, work: Path, minutes: float, start: Path | None = None) -> N
     save(work, optimizer, meta)
     if batches.worker is not None:
         batches.worker.terminate()
-    finish(out, work)
+    finish(out, work, start)
 
 
-def finish(out: Path, work: Path) -> None:
+def finish(out: Path, work: Path, start: Path | None = None) -> None:
     """Write the shipped folder from the last checkpoint, with what it can do in the card."""
     network = fresh_network()
     optimizer = Optimizer(network, MUON, ADAM)
@@ -325,6 +325,7 @@ def finish(out: Path, work: Path) -> None:
     )
     card = CARD.format(
         parameters=sum(p.numel() for p in network.parameters()),
+        begun="pretrained from nothing" if start is None else "pretrained further from the one that shipped before it",
         tokens=meta["tokens"] / 1e6,
         minutes=meta["seconds"] / 60,
         steps=meta["steps"],
@@ -371,7 +372,7 @@ pipeline_tag: text-generation
 
 # Tunesmith demo base
 
-A {parameters:,}-parameter Mistral-architecture model, pretrained from nothing in {minutes:.0f} minutes on two CPU cores
+A {parameters:,}-parameter Mistral-architecture model, {begun} in {minutes:.0f} minutes on a CPU
 by `scripts/train_demo_base.py`. It exists so that Tunesmith's demo runs offline and on a laptop: three minutes of LoRA
 on one database make it a specialist of that database. It is not a general assistant.
 
@@ -418,7 +419,7 @@ def main() -> None:
     elif given.verb == "train":
         train(given.out, given.work, given.minutes, given.start)
     else:
-        finish(given.out, given.work)
+        finish(given.out, given.work, given.start)
 
 
 if __name__ == "__main__":
