@@ -9,7 +9,7 @@ demo: .venv/ready  ## the main job on this machine's CPU: database -> specialist
 	$(BIN)/tunesmith run recipes/sql/demo.yaml
 
 test: .venv/ready-dev  ## the default ring: offline, CPU, minutes
-	$(BIN)/pytest
+	$(BIN)/pytest -n auto
 
 test-crash: .venv/ready-dev  ## kills real processes
 	$(BIN)/pytest -m crash

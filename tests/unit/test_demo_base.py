@@ -112,7 +112,7 @@ def test_finding_the_longest_added_piece_first_gives_the_same_ids(tokenizer: Any
             *(f"{p.question} [/INST] {p.sql}</s>" for p in scripts.pairs(db, rng, 6)),
         ]
     differing = [t for t in texts if as_llama_cpp(t) != tokenizer(t, add_special_tokens=False)["input_ids"]]
-    assert len(differing) <= len(texts) * 0.02, differing[:3]
+    assert len(differing) <= len(texts) * 0.03, differing[:3]
 
 
 _SYSTEM = {"role": "system", "content": "Write one PostgreSQL query.\n\nt(id int pk)"}

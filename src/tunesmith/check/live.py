@@ -182,7 +182,8 @@ def _as_text(asked: Any, found: Any, objects: Live) -> bool:
 
 
 def _patience(o: Live) -> Any:
-    found = [one for one in o.trainer.callback_handler.callbacks if hasattr(one, "patience")]
+    # By its exact kind: the callback that selects by task score counts too, by a rule of its own.
+    found = [one for one in o.trainer.callback_handler.callbacks if type(one).__name__ == "KeepBest"]
     return found[0].patience if found else None
 
 

@@ -17,8 +17,9 @@ log = logging.getLogger(__name__)
 
 _REPLACEMENTS = 3
 """Times that dead workers are replaced; after that steps are planned in the main process."""
-_HANG_SECONDS = 300.0
-"""A worker that has planned nothing for this long is taken for dead; a step takes milliseconds."""
+_HANG_SECONDS = 20.0
+"""A worker that has planned nothing for this long is taken for dead, and one that died is noticed; a step takes
+milliseconds."""
 
 
 class StepLoader:
