@@ -24,7 +24,7 @@ from tunesmith.config.identity import deciding, differences
 from tunesmith.config.load import Loaded, load_config
 from tunesmith.config.schema import RunConfig
 from tunesmith.config.show import dump_config
-from tunesmith.errors import CheckFailed, ConfigError, StoppedError
+from tunesmith.errors import CheckFailed, ConfigError, StoppedError, StorageError
 from tunesmith.rundir import RunDir
 from tunesmith.stop import Stop
 from tunesmith.tasks import get_task, with_built_data
@@ -195,7 +195,8 @@ def check_first(bench: Bench, loaded: Loaded) -> None:
     if not result.passed:
         first, count = result.errors[0], len(result.errors)
         more = f" (and {count - 1} more: see {bench.run.check})" if count > 1 else ""
-        raise CheckFailed(f"{first.message}{more}", place=first.place, remedy=first.remedy)
+        kind = StorageError if first.check.startswith(("disk.", "storage.")) else CheckFailed
+        raise kind(f"{first.message}{more}", place=first.place, remedy=first.remedy)
 
 
 def receipt_of(loaded: Loaded) -> Receipt:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import time
@@ -85,7 +86,8 @@ def round_trip(folder: Path, key: str = "") -> tuple[float, Finding | None]:
     except OSError as error:
         return 0.0, Finding(
             "storage.unwritable", "error", f"nothing can be written here: {error.strerror}", f"{key}: {folder}",
-            f"chmod u+w {place}, or set {key} to a folder that can be written",
+            f"free some space there, or set {key} to a larger disk" if error.errno == errno.ENOSPC
+            else f"chmod u+w {place}, or set {key} to a folder that can be written",
             "the run stops at its first checkpoint, or before",
         )  # fmt: skip
     finally:
