@@ -105,14 +105,14 @@ def test_finding_the_longest_added_piece_first_gives_the_same_ids(tokenizer: Any
 
     rng = random.Random(0)
     texts = []
-    for _ in range(25):
+    for _ in range(100):  # enough to tell one per cent from two
         db = scripts.database(rng, rich=0.7)
         texts += [
             scripts.prefix_text(db, rng),
             *(f"{p.question} [/INST] {p.sql}</s>" for p in scripts.pairs(db, rng, 6)),
         ]
     differing = [t for t in texts if as_llama_cpp(t) != tokenizer(t, add_special_tokens=False)["input_ids"]]
-    assert len(differing) <= len(texts) * 0.03, differing[:3]
+    assert len(differing) <= len(texts) * 0.02, differing[:3]
 
 
 _SYSTEM = {"role": "system", "content": "Write one PostgreSQL query.\n\nt(id int pk)"}

@@ -189,11 +189,7 @@ class HackGain:
         }
 
     def findings(self, most: float, level: Level = "warning") -> list[Finding]:
-        """One finding for each policy that earns more than `most`; `level` is `error` where the score is a reward.
-
-        A warning waits until the policy surely earns more: a near miss that happens to be right on a few of 50 examples
-        is no news. A model that is rewarded finds those few.
-        """
+        """One finding for each policy that earns more than `most`; `level` is `error` where the score is a reward."""
         return [
             Finding(
                 "hack gain",
@@ -204,8 +200,7 @@ class HackGain:
                 "a model that is rewarded for this learns this: grade more strictly, or drop these examples",
             )
             for policy in self.policies
-            if policy.earned.value is not None
-            and (policy.earned.value if level == "error" else policy.earned.low) > most
+            if policy.earned.value is not None and policy.earned.value > most
         ]
 
     def sentence(self) -> str:
