@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import random
+from collections import Counter
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 SETS = ("train", "test_built", "test_unseen")
 """What is written: training; other values under kinds that were trained; kinds that were not."""
+
+_TEST_SHARE = 0.1
+"""Share of what is drawn of a kind that is kept for testing."""
+_TRIES = 40
+"""Drawn for each record that is wanted, before giving up on variety."""
 
 _DONE = "built.json"
 """Written last: where it is missing, the build did not finish."""
@@ -30,6 +37,77 @@ class Built:
     """Reason to number of drawn records that were left out."""
     proof: str = ""
     """What was proved of every record."""
+
+
+class Drawn(NamedTuple):
+    """One record that might be kept. What costs something is asked only of those that might."""
+
+    identity: Hashable
+    """What must not come twice."""
+    values: tuple[object, ...]
+    """What decides whether it is kept for testing: records that agree in it stand on one side."""
+    holds: Callable[[], bool]
+    """Whether the grader would accept it."""
+    record: Callable[[], dict[str, Any]]
+
+
+@dataclass(slots=True)
+class Sets:
+    """Records by set, while they are drawn."""
+
+    records: dict[str, list[dict[str, Any]]] = field(default_factory=lambda: {name: [] for name in SETS})
+    kinds: Counter[str] = field(default_factory=Counter)
+    repeated: int = 0
+    refused: int = 0
+    """Records that the grader would not accept."""
+
+
+def draw_sets(
+    kinds: Sequence[str],
+    draw: Callable[[str, random.Random], Drawn],
+    rng: random.Random,
+    *,
+    examples: int,
+    test_examples: int,
+    unseen: frozenset[str],
+    seed: int,
+) -> Sets:
+    """Draw records of random kinds until every set is full, or variety is at its end.
+
+    Args:
+        kinds: their names; `draw` makes one record of a kind.
+        rng: of everything drawn.
+        examples: records of `train`; `test_examples` of each of the others.
+        unseen: kinds of `test_unseen`, which are in no other set.
+        seed: with a record's `values`, decides its side.
+    """
+    sets, seen = Sets(), set[Hashable]()
+    most = {"train": examples, "test_built": test_examples, "test_unseen": test_examples if unseen else 0}
+    for _ in range(_TRIES * (examples + 2 * test_examples)):
+        wanted = [name for name in SETS if len(sets.records[name]) < most[name]]
+        if not wanted:
+            break
+        kind = rng.choice(kinds)
+        drawn = draw(kind, rng)
+        side = "test_built" if share_of(seed, *drawn.values) < _TEST_SHARE else "train"
+        side = "test_unseen" if kind in unseen else side
+        if side not in wanted:
+            continue
+        if drawn.identity in seen:
+            sets.repeated += 1
+        elif not drawn.holds():
+            sets.refused += 1
+        else:
+            seen.add(drawn.identity)
+            sets.kinds[kind] += 1
+            sets.records[side].append(drawn.record())
+    return sets
+
+
+def unseen_kinds(kinds: Sequence[str], share: float, seed: int) -> frozenset[str]:
+    """The kinds that training never sees: the nearest whole number to their share, chosen by hash."""
+    order = sorted(kinds, key=lambda kind: digest(seed, "unseen", kind))
+    return frozenset(order[: min(round(share * len(kinds)), len(kinds) - 1)])
 
 
 def write_built(

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import logging
 import random
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
 from tunesmith.config.schema import ChatBuild, ChatTask
 from tunesmith.errors import DataError
-from tunesmith.tasks.built import SETS, Built, digest, read_built, share_of, write_built
+from tunesmith.tasks.built import Built, Drawn, digest, draw_sets, read_built, unseen_kinds, write_built
 from tunesmith.tasks.chat.calls import breaks_schema, read_calls
 from tunesmith.tasks.chat.dialogues import HELLO, KINDS, SYSTEM, TOOLS, Dialogue, Draw, Language
 from tunesmith.tasks.chat.rules import check_rules
@@ -19,10 +18,6 @@ log = logging.getLogger(__name__)
 
 VERSION = 1
 """Raise it when the same settings would give other dialogues."""
-_TEST_SHARE = 0.1
-"""Share of the dialogues of a kind that are kept for testing, by hash of what they are about."""
-_TRIES = 40
-"""Dialogues drawn for each that is wanted, before giving up on variety."""
 
 
 def build_dialogues(task: ChatTask, out: Path, seed: int) -> Built:
@@ -39,48 +34,38 @@ def build_dialogues(task: ChatTask, out: Path, seed: int) -> Built:
     key = digest(VERSION, wanted.model_dump_json(), seed)[:16]
     if (earlier := read_built(out, key)) is not None:
         return earlier
-    records: dict[str, list[dict[str, Any]]] = {name: [] for name in SETS}
-    most = {"train": wanted.examples, "test_built": wanted.test_examples, "test_unseen": wanted.test_examples}
-    unseen = unseen_kinds(wanted.unseen_kinds, seed)
-    kinds: Counter[str] = Counter()
-    rejected: Counter[str] = Counter()
-    said: set[tuple[str, ...]] = set()
-    rng = random.Random(f"{seed} dialogues")
-    for _ in range(_TRIES * (wanted.examples + 2 * wanted.test_examples)):
-        open_sets = [name for name in SETS if len(records[name]) < most[name] and (name != "test_unseen" or unseen)]
-        if not open_sets:
-            break
-        kind = rng.choice(list(KINDS))
+
+    def draw(kind: str, rng: random.Random) -> Drawn:
         language: Language = "vi" if rng.random() < wanted.vietnamese else "en"
         dialogue = KINDS[kind](Draw(rng, language))
-        # By the first turn: the same request must not be answered in training and continued in a test.
-        side = "test_built" if share_of(seed, _request(dialogue)) < _TEST_SHARE else "train"
-        side = "test_unseen" if kind in unseen else side
-        if side not in open_sets:
-            continue
-        if dialogue.turns in said:
-            rejected["said before"] += 1
-        elif not _holds(dialogue, language):
-            rejected["its own answer breaks a rule"] += 1
-        else:
-            said.add(dialogue.turns)
-            kinds[kind] += 1
-            records[side].append(_record(kind, language, dialogue))
-    if len(records["train"]) < wanted.examples / 10:
+        return Drawn(
+            dialogue.turns,
+            # By the first turn: the same request must not be answered in training and continued in a test.
+            (_request(dialogue),),
+            holds=lambda: _holds(dialogue, language),
+            record=lambda: _record(kind, language, dialogue),
+        )
+
+    sets = draw_sets(
+        list(KINDS),
+        draw,
+        random.Random(f"{seed} dialogues"),
+        examples=wanted.examples,
+        test_examples=wanted.test_examples,
+        unseen=unseen_kinds(list(KINDS), wanted.unseen_kinds, seed),
+        seed=seed,
+    )
+    if len(sets.records["train"]) < wanted.examples / 10:
         raise DataError(
-            f"only {len(records['train'])} of {wanted.examples} dialogues could be made without saying one twice",
+            f"only {len(sets.records['train'])} of {wanted.examples} dialogues could be made without saying one twice",
             place="task.build",
             remedy="lower task.build.examples",
         )
-    built = write_built(records, kinds, rejected, out, key, "every last turn graded")
-    log.info("built %s dialogues; left out: %s", built.counts, dict(rejected))
+    left = {"said before": sets.repeated, "its own answer breaks a rule": sets.refused}
+    rejected = {reason: count for reason, count in left.items() if count}
+    built = write_built(sets.records, sets.kinds, rejected, out, key, "every last turn graded")
+    log.info("built %s dialogues; left out: %s", built.counts, rejected)
     return built
-
-
-def unseen_kinds(share: float, seed: int) -> frozenset[str]:
-    """The kinds that training never sees: the nearest whole number to their share, chosen by hash."""
-    order = sorted(KINDS, key=lambda kind: digest(seed, "unseen", kind))
-    return frozenset(order[: min(round(share * len(KINDS)), len(KINDS) - 1)])
 
 
 def _request(dialogue: Dialogue) -> str:

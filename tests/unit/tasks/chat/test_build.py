@@ -9,7 +9,9 @@ import pytest
 from tunesmith.config.schema import ChatBuild
 from tunesmith.config.schema import ChatTask as Settings
 from tunesmith.evaluate.trust import hack_gain, self_test
-from tunesmith.tasks.chat.build import build_dialogues, unseen_kinds
+from tunesmith.tasks.built import unseen_kinds
+from tunesmith.tasks.chat.build import build_dialogues
+from tunesmith.tasks.chat.dialogues import KINDS
 from tunesmith.tasks.chat.task import ChatTask
 from tunesmith.types import Example, Message, RedTeamed
 
@@ -38,7 +40,7 @@ def test_no_request_stands_on_both_sides_and_unseen_kinds_are_unseen(sets: dict[
     assert {name: len(rows) for name, rows in sets.items()} == {"train": 300, "test_built": 40, "test_unseen": 40}
     asked = {name: {row["messages"][1]["content"] for row in rows} for name, rows in sets.items()}
     assert not asked["train"] & asked["test_built"]
-    unseen = unseen_kinds(0.1, 1)
+    unseen = unseen_kinds(list(KINDS), 0.1, 1)
     assert {row["kind"] for row in sets["test_unseen"]} <= unseen
     assert not unseen & {row["kind"] for row in sets["train"] + sets["test_built"]}
 

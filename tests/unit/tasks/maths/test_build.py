@@ -10,7 +10,8 @@ import pytest
 from tunesmith.config.schema import MathsBuild
 from tunesmith.config.schema import MathsTask as Settings
 from tunesmith.evaluate.trust import self_test
-from tunesmith.tasks.maths.build import build_problems, unseen_kinds
+from tunesmith.tasks.built import unseen_kinds
+from tunesmith.tasks.maths.build import build_problems
 from tunesmith.tasks.maths.problems import KINDS, Draw
 from tunesmith.tasks.maths.task import MathsTask
 from tunesmith.types import Record
@@ -28,7 +29,7 @@ def test_the_sets_are_as_large_as_asked_for_and_share_no_kind_or_question_they_s
     sets = {name: rows(path) for name, path in built.files.items()}
     questions = [row["question"] for made in sets.values() for row in made]
     assert len(questions) == len(set(questions))
-    unseen = unseen_kinds(0.15, 1)
+    unseen = unseen_kinds(list(KINDS), 0.15, 1)
     assert len(unseen) == 3
     assert {row["kind"] for row in sets["test_unseen"]} <= unseen
     assert not unseen & {row["kind"] for row in sets["train"] + sets["test_built"]}
