@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from tunesmith.report.figures import Table, number, section
+from tunesmith.report.figures import Table, number, section, verdict_of
 from tunesmith.report.read import RunFiles
 
 
@@ -47,10 +47,7 @@ class Other(NamedTuple):
     @property
     def verdict(self) -> str:
         """Whether the tuned model is `better` or `worse` than this one beyond chance, or `even`."""
-        low, high = number(self.paired, "low"), number(self.paired, "high")
-        if number(self.paired, "difference") is None or low is None or high is None:
-            return ""
-        return "better" if low > 0 else "worse" if high < 0 else "even"
+        return verdict_of(self.paired)
 
 
 class Policy(NamedTuple):

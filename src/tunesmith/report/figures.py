@@ -31,11 +31,8 @@ class TestSet(NamedTuple):
 
     @property
     def verdict(self) -> str:
-        """`better`, `worse`, `even` (the interval of the difference includes 0), or empty when not compared."""
-        low, high = number(self.paired, "low"), number(self.paired, "high")
-        if number(self.paired, "difference") is None or low is None or high is None:
-            return ""
-        return "better" if low > 0 else "worse" if high < 0 else "even"
+        """See `verdict_of`."""
+        return verdict_of(self.paired)
 
 
 class Failures(NamedTuple):
@@ -90,6 +87,14 @@ class Setting(NamedTuple):
     key: str
     value: str
     origin: str
+
+
+def verdict_of(paired: Table) -> str:
+    """`better`, `worse`, `even` (the interval of the difference includes 0), or empty when not compared."""
+    low, high = number(paired, "low"), number(paired, "high")
+    if number(paired, "difference") is None or low is None or high is None:
+        return ""
+    return "better" if low > 0 else "worse" if high < 0 else "even"
 
 
 def number(table: Table, *path: str) -> float | None:

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 SETS = ("train", "test_built", "test_unseen")
 """What is written: training; other values under kinds that were trained; kinds that were not."""
@@ -39,6 +39,17 @@ class Built:
     """What was proved of every record."""
 
 
+class Wanted(Protocol):
+    """The settings of a builder that draws records of kinds."""
+
+    @property
+    def examples(self) -> int: ...
+    @property
+    def test_examples(self) -> int: ...
+    @property
+    def unseen_kinds(self) -> float: ...
+
+
 class Drawn(NamedTuple):
     """One record that might be kept. What costs something is asked only of those that might."""
 
@@ -66,10 +77,7 @@ def draw_sets(
     kinds: Sequence[str],
     draw: Callable[[str, random.Random], Drawn],
     rng: random.Random,
-    *,
-    examples: int,
-    test_examples: int,
-    unseen: frozenset[str],
+    wanted: Wanted,
     seed: int,
 ) -> Sets:
     """Draw records of random kinds until every set is full, or variety is at its end.
@@ -77,21 +85,21 @@ def draw_sets(
     Args:
         kinds: their names; `draw` makes one record of a kind.
         rng: of everything drawn.
-        examples: records of `train`; `test_examples` of each of the others.
-        unseen: kinds of `test_unseen`, which are in no other set.
+        wanted: how many records; the kinds of `test_unseen` are in no other set.
         seed: with a record's `values`, decides its side.
     """
-    sets, seen = Sets(), set[Hashable]()
-    most = {"train": examples, "test_built": test_examples, "test_unseen": test_examples if unseen else 0}
-    for _ in range(_TRIES * (examples + 2 * test_examples)):
-        wanted = [name for name in SETS if len(sets.records[name]) < most[name]]
-        if not wanted:
+    sets, seen, unseen = Sets(), set[Hashable](), unseen_kinds(kinds, wanted.unseen_kinds, seed)
+    tests = wanted.test_examples
+    most = {"train": wanted.examples, "test_built": tests, "test_unseen": tests if unseen else 0}
+    for _ in range(_TRIES * (wanted.examples + 2 * tests)):
+        unfilled = [name for name in SETS if len(sets.records[name]) < most[name]]
+        if not unfilled:
             break
         kind = rng.choice(kinds)
         drawn = draw(kind, rng)
         side = "test_built" if share_of(seed, *drawn.values) < _TEST_SHARE else "train"
         side = "test_unseen" if kind in unseen else side
-        if side not in wanted:
+        if side not in unfilled:
             continue
         if drawn.identity in seen:
             sets.repeated += 1

@@ -9,7 +9,7 @@ from typing import Any
 
 from tunesmith.config.schema import ChatBuild, ChatTask
 from tunesmith.errors import DataError
-from tunesmith.tasks.built import Built, Drawn, digest, draw_sets, read_built, unseen_kinds, write_built
+from tunesmith.tasks.built import Built, Drawn, digest, draw_sets, read_built, write_built
 from tunesmith.tasks.chat.calls import breaks_schema, read_calls
 from tunesmith.tasks.chat.dialogues import HELLO, KINDS, SYSTEM, TOOLS, Dialogue, Draw, Language
 from tunesmith.tasks.chat.rules import check_rules
@@ -46,15 +46,7 @@ def build_dialogues(task: ChatTask, out: Path, seed: int) -> Built:
             record=lambda: _record(kind, language, dialogue),
         )
 
-    sets = draw_sets(
-        list(KINDS),
-        draw,
-        random.Random(f"{seed} dialogues"),
-        examples=wanted.examples,
-        test_examples=wanted.test_examples,
-        unseen=unseen_kinds(list(KINDS), wanted.unseen_kinds, seed),
-        seed=seed,
-    )
+    sets = draw_sets(list(KINDS), draw, random.Random(f"{seed} dialogues"), wanted, seed)
     if len(sets.records["train"]) < wanted.examples / 10:
         raise DataError(
             f"only {len(sets.records['train'])} of {wanted.examples} dialogues could be made without saying one twice",

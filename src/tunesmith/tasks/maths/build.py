@@ -9,7 +9,7 @@ from typing import Any
 
 from tunesmith.config.schema import MathsBuild, MathsTask
 from tunesmith.errors import DataError
-from tunesmith.tasks.built import Built, Drawn, digest, draw_sets, read_built, unseen_kinds, write_built
+from tunesmith.tasks.built import Built, Drawn, digest, draw_sets, read_built, write_built
 from tunesmith.tasks.maths.arithmetic import check_steps
 from tunesmith.tasks.maths.numbers import Language, read_quantities
 from tunesmith.tasks.maths.problems import KINDS, Draw, Problem
@@ -45,15 +45,7 @@ def build_problems(task: MathsTask, out: Path, seed: int) -> Built:
             record=lambda: _record(kind, language, problem),
         )
 
-    sets = draw_sets(
-        list(KINDS),
-        draw,
-        random.Random(f"{seed} problems"),
-        examples=wanted.examples,
-        test_examples=wanted.test_examples,
-        unseen=unseen_kinds(list(KINDS), wanted.unseen_kinds, seed),
-        seed=seed,
-    )
+    sets = draw_sets(list(KINDS), draw, random.Random(f"{seed} problems"), wanted, seed)
     if len(sets.records["train"]) < wanted.examples / 10:
         raise DataError(
             f"only {len(sets.records['train'])} of {wanted.examples} problems could be made without asking one twice",
