@@ -13,7 +13,7 @@ import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from tunesmith.tasks.sql.compose import joined, single
+from tunesmith.tasks.sql.compose import chains, joined, single
 from tunesmith.tasks.sql.compose.query import Query
 from tunesmith.tasks.sql.compose.roles import Book, Values
 from tunesmith.tasks.sql.compose.words import roughen, sentence
@@ -46,7 +46,7 @@ class Composer:
 
     def __init__(self, schema: Schema, values: Values) -> None:
         self.book = Book(schema, values)
-        kinds = [*single.KINDS, *(joined.KINDS if self.book.edges else ())]
+        kinds = [*single.KINDS, *((*joined.KINDS, *chains.KINDS) if self.book.edges else ())]
         self._kinds: list[tuple[str, Kind]] = [(name, kind) for name, kind, _ in kinds]
         self._weights: list[float] = [weight for _, _, weight in kinds]
 
