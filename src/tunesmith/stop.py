@@ -11,6 +11,7 @@ So the interpreter writes their numbers to a pipe, which it does at once, and a 
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import select
@@ -155,7 +156,9 @@ class Stop:
             log.warning("%s again: ending as soon as the checkpoint is written; once more ends at once", name)
 
     def _handle(self, number: int, frame: Any) -> None:
-        if os.getpid() == self._process and number == _WAKE and self._finished.is_set() and not self._raised:
+        due = number == _WAKE and self._finished.is_set() and not self._raised and not self._closed.is_set()
+        # Skipped at a door, it comes again a moment later (`_finish`).
+        if due and os.getpid() == self._process and not _at_a_door(frame):
             self._raised = True
             raise Interrupt
 
@@ -260,6 +263,18 @@ class Stop:
                 continue
             if said == b"TRUE":
                 self.ask("this machine is about to be taken (preemption notice)")
+
+
+def _at_a_door(frame: Any) -> bool:
+    """Whether the main thread is entering or leaving a `with`: what is raised there, nobody may be left to catch."""
+    doors = (Stop.__enter__.__code__, Stop.__exit__.__code__)
+    if frame is not None and frame.f_code.co_filename == contextlib.__file__:
+        return True
+    while frame is not None:
+        if frame.f_code in doors:
+            return True
+        frame = frame.f_back
+    return False
 
 
 _listening: list[Stop] = []
