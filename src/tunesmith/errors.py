@@ -1,6 +1,6 @@
 """Errors a user can act on. Each says what is wrong, where, and what to do; each has its exit code.
 
-Only `cli.py` catches them, to print them. Anything else that escapes is a defect of ours and keeps its traceback.
+Only `cli/` catches them, to print them. Anything else that escapes is a defect of ours and keeps its traceback.
 """
 
 from __future__ import annotations

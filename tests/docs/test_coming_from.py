@@ -59,7 +59,7 @@ def exists(target: str) -> bool:
     """Whether a path, a verb, a setting, or a dotted name of the package is there, without importing it."""
     if target.startswith("tunesmith "):
         verb = target.removeprefix("tunesmith ").replace(" ", "_")
-        return defines(ROOT / "src" / "tunesmith" / "cli.py", verb)
+        return any(defines(file, verb) for file in (ROOT / "src" / "tunesmith" / "cli").glob("*.py"))
     if "/" in target or target == "Makefile":
         return (ROOT / target).is_file()
     if not target.startswith("tunesmith."):

@@ -3,18 +3,38 @@
 from __future__ import annotations
 
 import errno
-import json
-import logging
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
-from dataclasses import asdict
+from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
 
 from tunesmith import __version__
+from tunesmith.cli.data import data_app
+from tunesmith.cli.options import (
+    AsJson,
+    Debug,
+    Fresh,
+    LearningRate,
+    MaxCost,
+    MaxHours,
+    MaxSteps,
+    Name,
+    NoSave,
+    OutputDir,
+    Overrides,
+    QuickTest,
+    Recipe,
+    Resume,
+    RunFolder,
+    Sets,
+    ShowConfig,
+    announcing,
+    load,
+    print_json,
+)
 from tunesmith.errors import ConfigError, TunesmithError
 
 app = typer.Typer(
@@ -25,37 +45,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-data_app = typer.Typer(
-    help="Make a data set, look at its mask, count its tokens.", no_args_is_help=True, rich_markup_mode=None
-)
 app.add_typer(data_app, name="data")
-
-Recipe = Annotated[Path, typer.Argument(help="A recipe: a YAML file of settings.", show_default=False)]
-RunFolder = Annotated[Path, typer.Argument(help="The folder of a run, for example runs/sql-demo.", show_default=False)]
-Overrides = Annotated[
-    list[str] | None,
-    typer.Argument(
-        help="Settings to change, as section.key=value.", show_default=False, metavar="[section.key=value]..."
-    ),
-]
-Sets = Annotated[
-    list[str] | None,
-    typer.Option("--set", "--override", help="A setting to change, as section.key=value; may be repeated."),
-]
-Name = Annotated[str | None, typer.Option("--experiment-name", help="Name of the run.")]
-MaxSteps = Annotated[int | None, typer.Option(help="Optimizer steps.")]
-LearningRate = Annotated[float | None, typer.Option(help="Peak learning rate.")]
-OutputDir = Annotated[Path | None, typer.Option(help="Folder that holds runs.")]
-MaxHours = Annotated[float | None, typer.Option(help="Stop with a checkpoint after so many hours of this run.")]
-MaxCost = Annotated[float | None, typer.Option(help="The same by cost; needs limits.price_per_hour.")]
-QuickTest = Annotated[bool, typer.Option("--quick-test", help="20 steps on a few examples, to see every stage work.")]
-Debug = Annotated[bool, typer.Option("--debug", help="Log every step and what the libraries say.")]
-NoSave = Annotated[bool, typer.Option("--no-save", help="Write no exports.")]
-Resume = Annotated[bool, typer.Option("--resume", help="Insist on continuing: an error where there is no such run.")]
-Fresh = Annotated[bool, typer.Option("--fresh", help="Set a run of this name aside and start anew.")]
-ShowConfig = Annotated[bool, typer.Option("--show-config", help="Print the settings with their origin, and stop.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for machines.")]
-
 
 _DISK = {
     errno.ENOSPC: "free some disk space",
@@ -151,7 +141,7 @@ def run(
     as_json: AsJson = False,
 ) -> None:
     """Everything, in order: data, training, grading, exports, report. Given again, it continues."""
-    loaded = _load(
+    loaded = load(
         recipe, overrides, sets, experiment_name, max_steps, learning_rate, output_dir, quick_test, debug, no_save,
         max_hours, max_cost,
     )  # fmt: skip
@@ -160,7 +150,7 @@ def run(
         return
     from tunesmith import pipeline
 
-    with _announcing(debug, as_json) as announce:
+    with announcing(debug, as_json) as announce:
         summary = pipeline.run(loaded, resume=resume, fresh=fresh, announce=announce)
     _print_summary(summary, pipeline.run_dir(loaded.config).root, as_json)
 
@@ -184,7 +174,7 @@ def train(
     as_json: AsJson = False,
 ) -> None:
     """Data and training only; `evaluate`, `export` and `report` take the run from there."""
-    loaded = _load(
+    loaded = load(
         recipe, overrides, sets, experiment_name, max_steps, learning_rate, output_dir, quick_test, debug, False,
         max_hours, max_cost,
     )  # fmt: skip
@@ -193,7 +183,7 @@ def train(
         return
     from tunesmith import pipeline
 
-    with _announcing(debug, as_json) as announce:
+    with announcing(debug, as_json) as announce:
         summary = pipeline.train_only(loaded, resume=resume, fresh=fresh, announce=announce)
     _print_summary(summary, pipeline.run_dir(loaded.config).root, as_json)
 
@@ -205,10 +195,10 @@ def prepare(
     """Build and prepare the data, with every label proved; what a run would train on."""
     from tunesmith import pipeline
 
-    with _announcing(debug, as_json) as announce:
-        prepared = pipeline.prepare_only(_load(recipe, overrides, sets), announce=announce)
+    with announcing(debug, as_json) as announce:
+        prepared = pipeline.prepare_only(load(recipe, overrides, sets), announce=announce)
     if as_json:
-        _print_json(prepared.ledger.figures())
+        print_json(prepared.ledger.figures())
 
 
 @app.command()
@@ -234,7 +224,7 @@ def evaluate(
     """Grade the base and the tuned model of a run, and whoever else is named, and write its report again."""
     from tunesmith import contest
 
-    with _announcing(debug, as_json) as announce:
+    with announcing(debug, as_json) as announce:
         summary = contest.evaluate_run(
             run, against=against or (), key=key, suite=suite, keep=keep_failures, announce=announce
         )
@@ -246,10 +236,10 @@ def export(run: RunFolder, debug: Debug = False, as_json: AsJson = False) -> Non
     """Write the exports of a trained run, load each back and hold it against the trained model."""
     from tunesmith import pipeline
 
-    with _announcing(debug, as_json) as announce:
+    with announcing(debug, as_json) as announce:
         summary = pipeline.export_run(run, announce=announce)
     if as_json:
-        _print_json(summary.get("exports", []))
+        print_json(summary.get("exports", []))
 
 
 @app.command()
@@ -290,7 +280,7 @@ def resume(
             remedy="give the folder of a run, for example runs/sql-demo, or its address in a mirror",
         )
     short = shortcuts(max_hours=max_hours, max_cost=max_cost)
-    with _announcing(debug, as_json) as announce:
+    with announcing(debug, as_json) as announce:
         if address is not None:
             loaded = restored_settings(address, output_dir or Path("runs"), short)
         else:
@@ -305,7 +295,7 @@ def resume(
 @app.command()
 def show(recipe: Recipe, overrides: Overrides = None, sets: Sets = None, as_json: AsJson = False) -> None:
     """Every setting of a recipe, with where its value came from."""
-    _show(_load(recipe, overrides, sets), as_json)
+    _show(load(recipe, overrides, sets), as_json)
 
 
 @app.command()
@@ -329,18 +319,18 @@ def check(
         raise ConfigError(
             f"there is no family {unknown.pop()!r}", place="--family", remedy=f"use some of: {', '.join(FAMILIES)}"
         )
-    loaded = _load(recipe, overrides, sets)
+    loaded = load(recipe, overrides, sets)
     if receipt:
         from tunesmith.pipeline import receipt_of
 
         taken = receipt_of(loaded)
-        _print_json(taken.figures()) if as_json else print(f"{taken.text()}\n{taken.sentence()}")
+        print_json(taken.figures()) if as_json else print(f"{taken.text()}\n{taken.sentence()}")
         raise typer.Exit(1 if taken.findings else 0)
     result = look(loaded, quick=quick, families=family, progress=None if as_json or quick else _looking_at)
     with suppress(OSError):  # a folder that cannot be written is among the findings
         result.save(RunDir(loaded.config.output_dir / loaded.config.name).check)
     if as_json:
-        _print_json(result.figures())
+        print_json(result.figures())
     else:
         print(result.text())
     if not result.passed:
@@ -354,7 +344,7 @@ def doctor(as_json: AsJson = False) -> None:
 
     found = examine_machine()
     if as_json:
-        _print_json(found.figures())
+        print_json(found.figures())
     else:
         print(found.text())
     if not found.passed:
@@ -381,14 +371,14 @@ def plan(
     from tunesmith.check.plan import plan_text, read_scored
     from tunesmith.forecast import plan as forecast
 
-    loaded = _load(recipe, overrides, sets)
-    with _announcing(False, True) as announce:
+    loaded = load(recipe, overrides, sets)
+    with announcing(False, True) as announce:
         made = forecast(
             loaded, probe=probe, settings_only=settings_only, examples=examples, label_share=label_share, cards=cards,
             announce=announce,
         )  # fmt: skip
     if as_json:
-        _print_json(made.figures())
+        print_json(made.figures())
     else:
         print(plan_text(made, read_scored(loaded.config.output_dir)))
 
@@ -406,10 +396,10 @@ def prove(
     """A rehearsal of the run on a slice: killed in a save, resumed, finished, exported, reloaded, graded."""
     from tunesmith.check.prove import prove as rehearse
 
-    with _announcing(False, as_json) as announce:
-        proof = rehearse(_load(recipe, overrides, sets), steps=steps, at=at, minutes=minutes, announce=announce)
+    with announcing(False, as_json) as announce:
+        proof = rehearse(load(recipe, overrides, sets), steps=steps, at=at, minutes=minutes, announce=announce)
     if as_json:
-        _print_json(proof.figures())
+        print_json(proof.figures())
     else:
         print(proof.text())
     if not proof.passed:
@@ -431,7 +421,7 @@ def adopt(
 
     adopted = convert(old)
     if as_json:
-        _print_json(
+        print_json(
             {
                 "recipe": adopted.recipe,
                 "left": [{"key": i.key, "value": i.value, "reason": i.reason} for i in adopted.left],
@@ -447,145 +437,14 @@ def adopt(
         print(f"left out: {item.key}: {item.value}\n    {item.reason}", file=sys.stderr)
 
 
-# --- data -------------------------------------------------------------------------------------------------------------
-
-
-@data_app.command("build")
-def data_build(
-    recipe: Recipe,
-    overrides: Overrides = None,
-    sets: Sets = None,
-    source: Annotated[
-        str | None,
-        typer.Option(
-            "--from", help="Collect documents instead: qdrant://host:6333#collection, or a file.", metavar="URL"
-        ),
-    ] = None,
-    collection: Annotated[str, typer.Option(help="Qdrant collection.")] = "",
-    type: Annotated[str, typer.Option(help="Only documents of this type.")] = "",
-    grade: Annotated[str, typer.Option(help="Only documents of this grade.")] = "",
-    where: Annotated[list[str] | None, typer.Option(help="Only documents with FIELD=VALUE; may be repeated.")] = None,
-    field: Annotated[
-        list[str] | None, typer.Option(help="Which field is what, as question=FIELD, document=FIELD, ...")
-    ] = None,
-    validation_share: Annotated[float, typer.Option(min=0, max=0.9, help="Share of the documents.")] = 0.05,
-    test_share: Annotated[float, typer.Option(min=0, max=0.9, help="Share of the documents.")] = 0.1,
-    keep_personal: Annotated[bool, typer.Option(help="Do not mask addresses and numbers of people in chats.")] = False,
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the data set.")] = Path("data"),
-    as_json: AsJson = False,
-) -> None:
-    """Make a data set: as `task.build` of a recipe says; or, with --from, from documents.
-
-    `tunesmith data build maths --from qdrant://host:6333#exams --type exam --grade 5 -o data/grade5` reads, checks and
-    splits a collection; `chat` does the same with transcripts. A recipe in place of the word brings its task settings.
-    """
-    if source is not None:
-        from tunesmith.data.collect import Wanted, collect, pairs, typed
-        from tunesmith.tasks import get_task, get_word
-
-        collector, seed = get_word(str(recipe)), 0
-        if collector is None:
-            config = _load(recipe, overrides, sets).config
-            collector, seed = get_task(config), config.seed
-        wanted = Wanted(
-            source, collector.name, collection, type, grade, {k: typed(v) for k, v in pairs(where, "--where").items()},
-            pairs(field, "--field"), validation_share, test_share, not keep_personal, seed,
-        )  # fmt: skip
-        with _announcing(False, as_json) as announce:
-            found = collect(wanted, collector, out, announce)
-            announce("build", found.ledger.text())
-            announce("build", ", ".join(f"{count:,} in {found.files[name]}" for name, count in found.counts.items()))
-        if as_json:
-            _print_json({**found._asdict(), "ledger": found.ledger.figures()})
-        return
-    from tunesmith.tasks import build_data, get_task, with_build
-
-    config = with_build(_load(recipe, overrides, sets).config)
-    task = get_task(config)
-    try:
-        with _announcing(False, as_json) as announce:
-            built = build_data(config, task, out)
-            assert built is not None
-            announce("build", ", ".join(f"{count:,} in {built.files[name]}" for name, count in built.counts.items()))
-    finally:
-        task.close()
-    if as_json:
-        files = {name: str(path) for name, path in built.files.items()}
-        _print_json({"files": files, "counts": built.counts, "kinds": built.kinds, "left_out": built.rejected})
-
-
-@data_app.command("show")
-def data_show(
-    recipe: Recipe,
-    overrides: Overrides = None,
-    sets: Sets = None,
-    count: Annotated[int, typer.Option("--count", "-n", min=1, help="How many examples.")] = 3,
-    start: Annotated[int, typer.Option(min=0, help="Number of the first.")] = 0,
-) -> None:
-    """Training examples token by token; the trained ones are coloured."""
-    from rich.console import Console
-
-    from tunesmith import pipeline
-    from tunesmith.data.show import show_example
-
-    console = Console()
-    with pipeline.look(_load(recipe, overrides, sets)) as (prepared, tokenizer):
-        for i in range(start, min(start + count, len(prepared.train))):
-            console.print(show_example(prepared.train[i], tokenizer))
-            console.print()
-
-
-@data_app.command("stats")
-def data_stats(recipe: Recipe, overrides: Overrides = None, sets: Sets = None, as_json: AsJson = False) -> None:
-    """Lengths, trained tokens, what was dropped, and what sharing prefixes saves."""
-    from tunesmith import pipeline
-    from tunesmith.data.show import stats
-
-    loaded = _load(recipe, overrides, sets)
-    with pipeline.look(loaded) as (prepared, _):
-        found = stats(
-            prepared.train, loaded.config.train.batch_size, loaded.config.train.max_tokens, loaded.config.seed
-        )
-    if as_json:
-        _print_json({**asdict(found), "ledger": prepared.ledger.figures()})
-    else:
-        print(found.text())
-        print(prepared.ledger.text())
-
-
-@data_app.command("leaks")
-def data_leaks(
-    recipe: Recipe,
-    overrides: Overrides = None,
-    sets: Sets = None,
-    against: Annotated[
-        list[str] | None, typer.Option(help="A further file that nothing may be trained on; may be repeated.")
-    ] = None,
-    as_json: AsJson = False,
-) -> None:
-    """Training rows that a test set, or a test file of your own, has seen: every pair; exit code 1 if there is one."""
-    from tunesmith import pipeline
-    from tunesmith.data.leaks import leaks_of
-
-    loaded = _load(recipe, [*(overrides or []), "data.leaks.near=warn", "data.leaks.contaminated=warn"], sets)
-    with pipeline.look(loaded) as (prepared, _):
-        pairs, ledger = leaks_of(prepared, loaded.config.data, against or ()), prepared.ledger
-    if as_json:
-        _print_json({"pairs": [asdict(pair) for pair in pairs], "ledger": ledger.figures()})
-    else:
-        print("\n".join(pair.sentence() for pair in pairs) or "no training row is like a held-out one")
-        print(ledger.text())
-    raise typer.Exit(1 if pairs else 0)
-
-
 @app.command()
 def judge(recipe: Recipe, overrides: Overrides = None, sets: Sets = None, as_json: AsJson = False) -> None:
     """How far the judge of a chat recipe agrees with examples that people labelled (`task.judge.labelled`)."""
     from tunesmith.tasks.chat.agreement import agreement_of
 
-    found = agreement_of(_load(recipe, overrides, sets).config)
+    found = agreement_of(load(recipe, overrides, sets).config)
     if as_json:
-        _print_json(found.figures())
+        print_json(found.figures())
     else:
         print(found.sentence())
 
@@ -593,61 +452,16 @@ def judge(recipe: Recipe, overrides: Overrides = None, sets: Sets = None, as_jso
 # --- inside -----------------------------------------------------------------------------------------------------------
 
 
-def _load(
-    recipe: Path,
-    overrides: list[str] | None,
-    sets: list[str] | None,
-    experiment_name: str | None = None,
-    max_steps: int | None = None,
-    learning_rate: float | None = None,
-    output_dir: Path | None = None,
-    quick_test: bool = False,
-    debug: bool = False,
-    no_save: bool = False,
-    max_hours: float | None = None,
-    max_cost: float | None = None,
-) -> Any:
-    from tunesmith.config.load import load_config
-    from tunesmith.config.shortcuts import shortcuts
-
-    short = shortcuts(
-        experiment_name=experiment_name, max_steps=max_steps, learning_rate=learning_rate, output_dir=output_dir,
-        max_hours=max_hours, max_cost=max_cost, quick_test=quick_test, debug=debug, no_save=no_save,
-    )  # fmt: skip
-    loaded = load_config(recipe, [*short, *(overrides or []), *(sets or [])])
-    for note in loaded.notes:
-        print(f"note: {note.place}: {note.message}", file=sys.stderr)
-    return loaded
-
-
 def _show(loaded: Any, as_json: bool) -> None:
     from tunesmith.config.show import show_lines
 
     lines = list(show_lines(loaded))
     if as_json:
-        _print_json({key: {"value": value, "origin": origin} for key, value, origin in lines})
+        print_json({key: {"value": value, "origin": origin} for key, value, origin in lines})
         return
     width = max(len(f"{key}: {value}") for key, value, _ in lines if len(value) < 60)
     for key, value, origin in lines:
         print(f"{f'{key}: {value}':<{width}}  # {origin}")
-
-
-@contextmanager
-def _announcing(debug: bool, as_json: bool) -> Iterator[Any]:
-    """Stages as they finish, for a person; nothing on standard output when a machine reads it."""
-    from rich.console import Console
-
-    from tunesmith.config.secrets import Redacting
-
-    console = Console(stderr=as_json, highlight=False)
-    logging.getLogger("tunesmith").setLevel(logging.DEBUG if debug else logging.INFO)
-    if logging.lastResort is not None:  # what shows warnings where nobody set logging up
-        logging.lastResort.setFormatter(Redacting())
-
-    def announce(stage: str, outcome: str) -> None:
-        console.print(f"[bold]{stage:>11}[/bold]  {outcome.replace('[', chr(92) + '[')}", soft_wrap=True)
-
-    yield announce
 
 
 def _looking_at(family: str) -> None:
@@ -657,12 +471,8 @@ def _looking_at(family: str) -> None:
 
 def _print_summary(summary: Mapping[str, Any], root: Path, as_json: bool) -> None:
     if as_json:
-        _print_json(summary)
+        print_json(summary)
         return
     from tunesmith.report.terminal import summary_text
 
     print(summary_text(summary, root))
-
-
-def _print_json(value: Any) -> None:
-    print(json.dumps(value, indent=1, ensure_ascii=False, default=str))
