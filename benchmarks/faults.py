@@ -131,6 +131,14 @@ def with_thoughts(records: Records) -> Records:
     return made
 
 
+def without_thoughts(records: Records) -> Records:
+    made = deepcopy(records)
+    for record in made:
+        for message in record["messages"]:
+            message.pop("reasoning_content", None)
+    return made
+
+
 def with_tools(records: Records) -> Records:
     return [r if "tools" in r else {**tools(n), "messages": [*r["messages"], *tools(n)["messages"][1:]]} for n, r in enumerate(records)]  # fmt: skip
 
@@ -428,7 +436,8 @@ TEMPLATE_FAULTS: list[tuple[str, Callable[[str], str], str, Callable[[Records], 
     ("ignores the generation prompt", replaced(PROMPT, ""), "template.no_generation_prompt", same),
     ("asks with another header than it trains", replaced(PROMPT, "{{ '<|im_start|>model\\n' }}"), "template.other_prompt", same),
     ("asks with other blanks than it trains", replaced(PROMPT, "{{ '\\n\\n<|im_start|>assistant\\n' }}"), "template.other_prompt", same),
-    ("opens a thought in the prompt alone", lambda t: t.replace(PROMPT, "{{ '<|im_start|>assistant\\n<think>\\n' }}").replace(BODY, "{{ '<think>\\n\\n</think>\\n\\n' + m.content }}{% for c"), "template.opens_thought", same),
+    ("opens a thought in the prompt alone", lambda t: t.replace(PROMPT, "{{ '<|im_start|>assistant\\n<think>\\n' }}").replace(BODY, "{{ '<think>\\n\\n</think>\\n\\n' + m.content }}{% for c"), "template.opens_thought", without_thoughts),
+    ("writes an empty thought behind the reasoning", replaced(BODY, "{{ '<think>\\n\\n</think>\\n\\n' + m.content }}{% for c"), "template.second_thought", with_thoughts),
     ("refuses system messages", replaced(LOOP, LOOP + "{% if m.role == 'system' %}{{ raise_exception('no system') }}{% endif %}"), "template.refuses", same),
     ("is not Jinja", replaced("{% endfor %}", "{% endfro %}"), "template.broken", same),
     ("writes markers that the tokenizer does not have", lambda t: t.replace("<|im_start|>", "<|turn_starts|>"), "template.unknown_marker", same),

@@ -222,6 +222,12 @@ def _reasoning(text: str, shape: Shape) -> Iterator[Fault]:
         if not turn.reasoning or not turn.train or turn.blank:
             continue
         thought, answer = text.find(f"Thought{at}Begin"), text.find(f"Begin{at}Probe")
+        between = text[text.find(f"Thought{at}End") : answer]
+        if _EMPTY_THOUGHT.search(between.partition("</think>")[2]):
+            yield ("template.second_thought", "error",
+                   f"in turn {at + 1} the template writes a second, empty thought between the reasoning and the answer",
+                   "the model learns to think twice, the second time of nothing", _OTHER)  # fmt: skip
+            continue
         closed = text.rfind("</think>", 0, answer) if "</think>" in text else answer - 1
         opened = text.rfind("<think>", 0, answer)
         if thought > answer or opened > closed or text.count(f"Thought{at}Begin") > 1:

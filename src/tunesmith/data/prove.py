@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 _PROMPTS = 256
 """Rows whose prompt is rendered again as for generation; tokenising every row twice would double the time."""
 _BLANK = re.compile(r"\s+|</?think>")
+_SPACE = re.compile(r"\s+")
+_USUAL = 0.9
+"""Share of the rows of a shape that open alike before one that does not is called cut off."""
 
 
 class Proof(NamedTuple):
@@ -70,6 +73,7 @@ def prove_labels(dataset: TokensDataset, tokenizer: Any, renderer: Renderer, con
     findings: list[Finding] = []
     other_prompts: list[str] = []
     blanks: dict[tuple[str, str], list[str]] = {}
+    openings: dict[tuple[str, ...], dict[str, list[str]]] = {}
     labels = 0
     train = config.train
     ids = _Ids.of(tokenizer, renderer)
@@ -109,7 +113,9 @@ def prove_labels(dataset: TokensDataset, tokenizer: Any, renderer: Renderer, con
         for text, (example, _) in zip(renderer.decode([path for _, path in whole]), whole, strict=True):
             if example.place not in faulty and (lost := _lost(text, example)):
                 findings.append(_error("labels.message_lost", lost, example.place))
-    findings += _other_blanks(blanks)
+            elif opening := _opening(text, example):
+                openings.setdefault(opening.shape, {}).setdefault(opening.text, []).append(example.place)
+    findings += [*_other_blanks(blanks), *_other_openings(openings)]
     if other_prompts:
         findings.append(_prompts(other_prompts, len(sampled)))
     return Proof(len(dataset), labels, time.perf_counter() - start, tuple(findings))
@@ -183,7 +189,7 @@ def _ends(
     seen: _Seen, runs: list[list[int]], turns: Sequence[Message], ids: _Ids, renderer: Renderer
 ) -> tuple[str, str] | None:
     """(kind, message) where the labels do not fall into one stretch a turn, each with its end token."""
-    calls = any(turn.extra.get("tool_calls") for turn in turns)
+    calls = bool(turns[-1].extra.get("tool_calls"))  # which some templates end with a token of their own
     predicted = seen.predicted
     if ids.end is not None and predicted[-1] != ids.end and not calls:
         if seen.ends_trained and ids.end not in seen.path[-2:]:
@@ -209,18 +215,29 @@ def _last_text(predicted: NDArray[np.int64], end: int, renderer: Renderer) -> st
 
 def _other_text(text: str, turn: Message) -> tuple[str, str]:
     """(kind, message) where the labels do not say the answer."""
-    said, answer = _bare(text), _bare(str(turn.extra.get("reasoning_content") or "") + turn.content)
+    thought = str(turn.extra.get("reasoning_content") or "")
+    said, answer = _bare(text), _bare(thought + turn.content)
     message = f"the labels say {text[:80]!r}, the answer is {turn.content[:80]!r}"
-    if answer in said:
-        return "labels.prompt_trained", message
-    characters = iter(answer)
-    part = all(character in characters for character in said)  # in this order
-    return ("labels.answer_incomplete" if part else "labels.other_answer"), message
+    # A thought may be cut within its own tag: then nothing but the answer and its tags is there, and not all of it.
+    tagged = _bare(f"<think>{thought}</think>{turn.content}", _SPACE)
+    if _is_part(said, answer) or (thought and _is_part(_bare(text, _SPACE), tagged)):
+        return "labels.answer_incomplete", message
+    return ("labels.prompt_trained" if answer in said else "labels.other_answer"), message
+
+
+def _is_part(text: str, whole: str) -> bool:
+    """Whether the characters of the text stand in the whole in this order."""
+    characters = iter(whole)
+    return all(character in characters for character in text)
 
 
 def _lost(text: str, example: Example) -> str:
-    """Which message is not in the row's text; empty where all are, in their order."""
+    """Which message, or description of a tool, is not in the row's text; empty where all are, in their order."""
     at, bare = 0, ""
+    for tool in example.meta.get("tools") or ():
+        name = tool.get("function", tool).get("name") if isinstance(tool, dict) else None
+        if isinstance(name, str) and name not in text:
+            return f"the description of the tool {name!r} is not in the row"
     for number, message in enumerate(example.messages, 1):
         content = message.content
         if message.role == "assistant" and not message.train:
@@ -236,6 +253,40 @@ def _lost(text: str, example: Example) -> str:
         if _bare(content) not in bare and _bare(json.dumps(content, ensure_ascii=False)[1:-1]) not in bare:
             return f"the {message.role} message of turn {number} is not in the row: {content[:60]!r}"
     return ""
+
+
+class _Opening(NamedTuple):
+    """How a row begins."""
+
+    shape: tuple[str, ...]
+    """Roles of the conversation, and whether it has tools: what a template's opening depends on."""
+    text: str
+    """What the template writes before the first message or tool."""
+
+
+def _opening(text: str, example: Example) -> _Opening | None:
+    first, tools = example.messages[0], example.meta.get("tools")
+    at = text.find(first.content.strip()) if first.content.strip() else -1
+    if at < 0:
+        return None
+    written = text[:at].partition("{")[0] if tools else text[:at]
+    return _Opening((*(message.role for message in example.messages), "tools" if tools else ""), written)
+
+
+def _other_openings(openings: dict[tuple[str, ...], dict[str, list[str]]]) -> list[Finding]:
+    """A template opens all conversations of a shape alike; the start of one that opens otherwise was cut off."""
+    found = []
+    for by_text in openings.values():
+        usual = max(by_text, key=lambda text: len(by_text[text]))
+        if len(by_text[usual]) >= _USUAL * sum(map(len, by_text.values())):
+            found += [
+                _error(
+                    "labels.message_lost", f"the row begins with {text[-60:]!r} where others do with {usual[-60:]!r}: "
+                    "its start was cut off", place,
+                )
+                for text, places in by_text.items() if text != usual for place in places
+            ]  # fmt: skip
+    return found
 
 
 def _runs(predicted: NDArray[np.int64]) -> list[list[int]]:
@@ -289,9 +340,9 @@ def _other_blanks(blanks: dict[tuple[str, str], list[str]]) -> list[Finding]:
     ]
 
 
-def _bare(text: str) -> str:
+def _bare(text: str, ignored: re.Pattern[str] = _BLANK) -> str:
     """Without blanks and thinking tags, which templates set as they like."""
-    return _BLANK.sub("", unicodedata.normalize("NFKC", text))
+    return ignored.sub("", unicodedata.normalize("NFKC", text))
 
 
 def _error(check: str, message: str, place: str) -> Finding:
