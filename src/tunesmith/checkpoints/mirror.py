@@ -248,7 +248,8 @@ def _restore(store: Store, run: RunDir, config: RunConfig, writer: int) -> tuple
         since = min(since, snapshot.since)
         try:
             _require_same(store, snapshot, config)
-            if not empty and (snapshot.step <= local or run.adapter.exists()):
+            # A snapshot of step 0 was taken before there was a checkpoint: it has none to give.
+            if not empty and (snapshot.step <= max(local, 0) or run.adapter.exists()):
                 return since, None
             if empty:
                 _take_over(store, snapshot, run)

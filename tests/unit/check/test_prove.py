@@ -163,6 +163,22 @@ def test_what_differs_after_a_resume_is_named(
     assert not pair()[name]
 
 
+def test_s13_a_run_that_began_again_on_a_fresh_model_is_not_certified_as_resumed(
+    tmp_path: Path, pair: Callable[[], dict[str, bool]]
+) -> None:
+    """It ends well, its loss falls, and its weights are those of the other run: all of that a fresh model does too."""
+    log = tmp_path / "rehearsal" / "run.log"
+    log.write_text("INFO starting at step 0\n")
+    shown = pair()
+    assert not shown["resume"] and shown["loss falls"] and shown["same weights"]
+    # A checkpoint that was found, and whose weights were not put into the model.
+    log.write_text("INFO continuing from step 2\n")
+    events = tmp_path / "rehearsal" / "events.jsonl"
+    events.write_text(events.read_text().replace('"loss": 4.25', '"loss": 4.75'))
+    shown = pair()
+    assert shown["resume"] and not shown["same losses"]
+
+
 def test_weights_that_differ_or_never_moved_are_named(tmp_path: Path, pair: Callable[[], dict[str, bool]]) -> None:
     path = tmp_path / "rehearsal" / "adapter" / "adapter_model.safetensors"
     path.write_bytes(_weights()[:-4] + bytes(4))

@@ -121,6 +121,17 @@ def test_an_answer_is_marked_by_running_it(task: SqlTask, gold: str, answer: str
     json.dumps(dict(score.shown))
 
 
+def test_s15_text_that_is_no_query_and_a_like_on_a_timestamp_are_not_called_valid(task: SqlTask) -> None:
+    gold = example(task, "SELECT id FROM orders WHERE placed_at >= '2024-02-01' AND placed_at < '2024-03-01'")
+    for answer, failure in (
+        ("The orders of February are 2 and 3.", ""),
+        ("SELECT id FROM orders WHERE placed_at LIKE '2024-02%'", "operator does not exist"),
+    ):
+        score = task.grade(gold, answer)
+        assert score.value == 0.0 and score.parts.get("valid", 0.0) == 0.0 and failure in score.note, score
+    assert task.grade(gold, gold.target).value == 1.0
+
+
 def test_exact_match_stands_beside_the_score_and_both_results_are_shown(task: SqlTask) -> None:
     score = task.grade(example(task, NAMES), f"```sql\n{NAMES.lower()};\n```")
     assert score.parts == {"exact_match": 1.0, "shipped_rows": 1.0, "second_instances": 1.0}
