@@ -32,6 +32,7 @@ FAMILIES: dict[str, str] = {
     "data": "data:check_data",
     "labels": "labels:check_labels",
     "leakage": "leakage:check_leakage",
+    "memory": "fits:check_memory",
     "grader": "grader:check_grader",
 }
 """Family to `module:function` of this package, cheapest first."""
@@ -44,6 +45,7 @@ NEEDS = {
     "data": ("model", "sources", "template"),
     "labels": ("model", "sources", "template"),
     "leakage": ("model", "sources", "template"),
+    "memory": ("model", "sources", "template"),
     "grader": ("model", "sources", "template"),
 }
 """Families without whose success a family can say nothing."""

@@ -161,7 +161,14 @@ def test_weights_that_are_cut_off_are_found(recipe: Any, tmp_path: Path, tiny_mo
 
 def test_a_family_that_depends_on_a_faulty_one_is_not_looked_at(recipe: Any) -> None:
     result = check(recipe("data.train=missing.jsonl"))
-    assert {f.name for f in result.families if f.skipped} == {"template", "data", "labels", "leakage", "grader"}
+    assert {f.name for f in result.families if f.skipped} == {
+        "template",
+        "data",
+        "labels",
+        "leakage",
+        "memory",
+        "grader",
+    }
 
 
 def test_the_result_is_saved_whole_and_can_be_read_back(recipe: Any, tmp_path: Path) -> None:
