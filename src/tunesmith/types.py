@@ -161,7 +161,10 @@ class Finding:
 
 @runtime_checkable
 class Constraint(Protocol):
-    """What an answer may continue with, decided on text so that it needs no tokenizer and no torch."""
+    """What an answer may continue with, decided on text so that it needs no tokenizer and no torch.
+
+    Each beam holds a shallow copy: what a constraint remembers of the text it has read must be replaced, not changed.
+    """
 
     def allows(self, text: str) -> bool:
         """Whether `text` (the answer so far, with a candidate piece appended) can still become valid."""

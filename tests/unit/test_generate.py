@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -28,7 +29,9 @@ from transformers import (
 
 from tunesmith import generate as room
 from tunesmith.config.schema import Generate, Lora
-from tunesmith.generate import end_ids_of, generate, plan
+from tunesmith.errors import ConfigError
+from tunesmith.generate import end_ids_of, generate, plan, search, shared
+from tunesmith.generate.search import Answer, Beam, Chooser
 from tunesmith.model.lora import add_lora, merged_adapters
 
 SIZES: dict[str, Any] = {
@@ -107,16 +110,16 @@ def test_the_text_is_that_of_generating_one_by_one(kind: str, tokenizer: Any) ->
     model, prompts = tiny(kind), some_prompts(schemas=2, questions=7) + some_prompts(schemas=3, questions=1, seed=5)
     answers = generate(model, tokenizer, prompts, Generate(max_new_tokens=20, batch_size=4), {256})
     assert [answer.text for answer in answers] == one_by_one(model, tokenizer, prompts, 20)
-    assert room._shares_prefixes(model) == (kind in SHARED)
+    assert shared.shares_prefixes(model) == (kind in SHARED)
 
 
 def test_only_models_of_plain_attention_go_through_the_shared_prefix(
     tokenizer: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lengths: list[int] = []
-    attend = room._attend
+    attend = shared._attend
     monkeypatch.setattr(
-        room,
+        shared,
         "_attend",
         lambda *args: (lengths.append(0 if args[-1] is None else args[-1][0].shape[1]), attend(*args))[1],
     )
@@ -130,7 +133,7 @@ def test_only_models_of_plain_attention_go_through_the_shared_prefix(
 def test_a_long_prefill_is_done_a_few_sequences_at_a_time(tokenizer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     model, prompts = tiny("llama"), some_prompts(schemas=1, questions=6)
     whole = generate(model, tokenizer, prompts, Generate(max_new_tokens=8), {256})
-    monkeypatch.setattr(room, "_SCORES", 1)
+    monkeypatch.setattr(shared, "_SCORES", 1)
     assert generate(model, tokenizer, prompts, Generate(max_new_tokens=8), {256}) == whole
 
 
@@ -259,8 +262,8 @@ class Vietnamese(OnlyDigits):
 
 
 def test_a_character_is_judged_when_all_its_bytes_are_there(byte_tokenizer: Any) -> None:
-    chooser = room._Chooser(byte_tokenizer, frozenset({256}), Generate())
-    answer = room._Answer(Vietnamese(), None)
+    chooser = Chooser(byte_tokenizer, frozenset({256}), Generate())
+    answer = Answer([Beam(Vietnamese())])
     first, second = byte_tokenizer.encode("đ")
     capital, stray = byte_tokenizer.encode("A")[0], second
     for wishes in ([first], [capital, second], [stray] * 2, [stray], [stray], [capital, stray]):
@@ -268,10 +271,98 @@ def test_a_character_is_judged_when_all_its_bytes_are_there(byte_tokenizer: Any)
         for i, wish in enumerate(wishes):
             logits[0, wish] = 9 - i
         chooser.take(logits, [answer])
-        if len(answer.ids) == 2:
-            assert answer.text == "đ" and answer.held
-    assert answer.ids == [first, second, stray, stray, stray, capital]
-    assert not answer.held, "three stray bytes can never become an allowed letter"
+        (beam,) = answer.live
+        if len(beam.ids) == 2:
+            assert beam.text == "đ" and beam.held
+    assert beam.ids == [first, second, stray, stray, stray, capital]
+    assert not beam.held, "three stray bytes can never become an allowed letter"
+
+
+# --- beams ------------------------------------------------------------------------------------------------------------
+
+
+class Few(OnlyDigits):
+    """Answers over five letters, so that all of them can be tried."""
+
+    def allows(self, text: str) -> bool:
+        return set(text) <= set("01234")
+
+    def complete(self, text: str) -> bool:
+        return True
+
+
+def likeliest_of_all(model: Any, prompt: list[int], tokenizer: Any, most: int) -> str:
+    """The whole answer of up to `most` tokens, its end included, that has the highest probability."""
+    found: dict[str, float] = {}
+    for length in range(most):
+        for letters in itertools.product("01234", repeat=length):
+            ids = [*prompt, *(ord(letter) for letter in letters)]
+            with torch.inference_mode():
+                scores = torch.log_softmax(model(torch.tensor([ids])).logits[0].float(), -1)
+            steps = [*ids[len(prompt) :], 256]
+            found["".join(letters)] = sum(float(scores[len(prompt) - 1 + i, token]) for i, token in enumerate(steps))
+    return max(found, key=lambda text: found[text])
+
+
+@pytest.mark.parametrize("kind", ["mistral", "gemma3", "mistral with a sliding window"])
+def test_enough_beams_find_the_likeliest_of_all_answers(
+    kind: str, tokenizer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(search, "_FAR", 99.0)
+    model, prompts = tiny(kind), some_prompts(schemas=2, questions=4)
+    settings = Generate(max_new_tokens=3, beams=32, batch_size=3)
+    answers = generate(model, tokenizer, prompts, settings, {256}, constraints=[Few()] * 8)
+    assert all(answer.constraint_held and answer.stopped for answer in answers)
+    assert [answer.text for answer in answers] == [likeliest_of_all(model, p, tokenizer, 3) for p in prompts]
+
+
+class Lured(OnlyDigits):
+    """What begins with the likeliest letter comes to nothing; what begins with another may end at once."""
+
+    def __init__(self, lure: str) -> None:
+        self.lure = lure
+
+    def allows(self, text: str) -> bool:
+        return not text.startswith(self.lure) or len(text) == 1
+
+    def complete(self, text: str) -> bool:
+        return not text.startswith(self.lure)
+
+
+def test_a_beam_that_the_constraint_leaves_no_way_on_is_dropped_for_another(tokenizer: Any) -> None:
+    model, prompts = tiny("llama"), some_prompts(schemas=1, questions=6)
+    lures = [Lured(one.text) for one in generate(model, tokenizer, prompts, Generate(max_new_tokens=1), {256})]
+    stuck = generate(model, tokenizer, prompts, Generate(max_new_tokens=4), {256}, constraints=lures)
+    assert not any(answer.constraint_held for answer in stuck)
+    free = generate(model, tokenizer, prompts, Generate(max_new_tokens=4, beams=3), {256}, constraints=lures)
+    assert all(answer.constraint_held for answer in free)
+    assert not any(answer.text.startswith(lure.lure) for answer, lure in zip(free, lures, strict=True))
+
+
+@pytest.mark.parametrize("kind", ["llama", "gemma3"])
+def test_beams_do_not_depend_on_what_shares_their_batch(kind: str, tokenizer: Any) -> None:
+    model, prompts = tiny(kind), some_prompts(schemas=2, questions=5)
+    together = generate(model, tokenizer, prompts, Generate(max_new_tokens=8, beams=3), {256})
+    apart = [generate(model, tokenizer, [prompt], Generate(max_new_tokens=8, beams=3), {256})[0] for prompt in prompts]
+    assert [one.text for one in together] == [one.text for one in apart]
+
+
+def test_beams_without_an_end_give_the_likeliest_unfinished_answer(tokenizer: Any) -> None:
+    answers = generate(tiny("llama"), tokenizer, some_prompts(1, 4), Generate(max_new_tokens=5, beams=2), {3})
+    assert all(answer.tokens == 5 and not answer.stopped for answer in answers)
+
+
+def test_beams_cannot_be_sampled() -> None:
+    with pytest.raises(ValueError, match="set temperature: 0"):
+        Generate(beams=2, temperature=0.7)
+
+
+def test_a_cache_that_cannot_be_reordered_is_refused_by_name(tokenizer: Any) -> None:
+    from transformers import MambaConfig, MambaForCausalLM
+
+    model = MambaForCausalLM(MambaConfig(vocab_size=300, hidden_size=16, num_hidden_layers=1, state_size=4))
+    with pytest.raises(ConfigError, match="'mamba' keeps another kind"):
+        generate(model, tokenizer, [[1, 2]], Generate(max_new_tokens=2, beams=2), {256})
 
 
 def test_progress_counts_every_answer_once(tokenizer: Any) -> None:

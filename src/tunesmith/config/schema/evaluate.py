@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from tunesmith.config.schema.section import Section
 
@@ -18,9 +18,19 @@ class Generate(Section):
     """0 is greedy: the same answer every time."""
     batch_size: int = Field(32, ge=1)
     """Prompts decoded together."""
+    beams: int = Field(1, ge=1, le=64)
+    """Answers pursued side by side for each prompt, the likeliest whole one given (beam search). 1 is greedy. More cost
+    time in proportion, and pay most together with `constrain`: a beam that the constraint leaves no good way on is
+    dropped for another. Needs temperature 0."""
     constrain: Literal["none", "schema"] = "none"
     """`schema`: the task's constraint holds every answer to names that exist (for SQL: tables and columns of the
     prompt's schema). Reported beside the score, because it changes what is measured."""
+
+    @model_validator(mode="after")
+    def _beams_are_not_sampled(self) -> Generate:
+        if self.beams > 1 and self.temperature:
+            raise ValueError("beams are the likeliest answers, and samples are drawn by chance: set temperature: 0")
+        return self
 
 
 class Select(Section):

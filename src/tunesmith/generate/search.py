@@ -1,0 +1,207 @@
+"""Which token comes next: the likeliest answers in the making, held to a constraint where one is given.
+
+A beam is an answer in the making. At every step each beam is extended by its likeliest tokens, and of all extensions
+the likeliest that the constraint allows go on. With one beam this is greedy decoding, or sampling where noise is added
+to the logits. With more, a beam that the constraint leaves no good way on dies, and another goes on, where a single one
+would be forced into nonsense.
+"""
+
+from __future__ import annotations
+
+import heapq
+import random
+from collections.abc import Callable, Sequence
+from copy import copy
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tunesmith.config.schema import Generate
+from tunesmith.types import Completion, Constraint
+
+Progress = Callable[[int], None]
+
+_CANDIDATES = 4096
+"""Tokens tried at one step of one answer, likeliest first, before its constraint is given up."""
+_FAR = 7.0
+"""Nats: what is a thousand times less likely than the likeliest is not worth going on with."""
+_MOST_SILENT = 3
+"""Tokens in a row that may spell nothing: the first three bytes of a character of four."""
+
+
+@dataclass(slots=True, eq=False)
+class Beam:
+    """One answer in the making."""
+
+    constraint: Constraint | None
+    ids: list[int] = field(default_factory=list)
+    score: float = 0.0
+    """Natural logarithm of its probability (of the noisy one, where answers are sampled)."""
+    text: str = ""
+    """What `ids` spell, kept only while a constraint is held."""
+    silent: int = 0
+    """Tokens since `text` last grew: bytes of a character that is not whole yet."""
+    held: bool = True
+    stopped: bool = False
+
+
+@dataclass(slots=True, eq=False)
+class Answer:
+    """The search for one completion."""
+
+    live: list[Beam]
+    """Likeliest first; empty when the search is over."""
+    noise: torch.Generator | None = None
+    """Source of its samples; None when nothing is left to chance."""
+    whole: list[Beam] = field(default_factory=list)
+    """Beams that ended, by an end token or at the greatest length."""
+
+    @classmethod
+    def sought(cls, constraint: Constraint | None, config: Generate, seed: int, index: int) -> Answer:
+        """The search for the answer to prompt `index`, before its first token."""
+        if config.temperature == 0:
+            return cls([Beam(constraint)])
+        # PyTorch's generator looks at 32 bits of a seed: a hash of both numbers keeps neighbours apart.
+        return cls([Beam(constraint)], torch.Generator().manual_seed(random.Random(f"{seed} {index}").getrandbits(32)))
+
+    @property
+    def best(self) -> Beam:
+        """The likeliest that ended."""
+        return max(self.whole, key=lambda beam: beam.score)
+
+
+class Chooser:
+    """Extends the beams of every answer by a token."""
+
+    def __init__(
+        self, tokenizer: Any, end_ids: frozenset[int], config: Generate, progress: Progress | None = None
+    ) -> None:
+        self.tokenizer = tokenizer
+        self.end_ids = end_ids
+        self.config = config
+        self.progress = progress
+        self._unspoken = frozenset(tokenizer.all_special_ids) - end_ids
+
+    def take(self, logits: Tensor, answers: Sequence[Answer]) -> list[int]:
+        """Choose the next token of every beam.
+
+        Args:
+            logits: (live beams of all `answers`, in order; vocabulary).
+
+        Returns:
+            For each beam that is live now, in order, the row of `logits` that it goes on from.
+        """
+        scores = self._scores(logits, answers)
+        likeliest = torch.topk(scores, min(2 * self.config.beams, scores.shape[1]))
+        values, tokens = likeliest.values.tolist(), likeliest.indices.tolist()
+        rows, row = [], 0
+        for answer in answers:
+            count = len(answer.live)
+            ranked = [_Ranked(scores[i], values[i], tokens[i]) for i in range(row, row + count)]
+            rows += [row + i for i in self._extend(answer, ranked)]
+            row += count
+        if self.progress and (done := sum(not answer.live for answer in answers)):
+            self.progress(done)
+        return rows
+
+    def completion(self, answer: Answer) -> Completion:
+        """The best of an answer's beams."""
+        beam = answer.best
+        spoken = beam.ids[:-1] if beam.stopped else beam.ids
+        return Completion(self._decode(spoken), beam.stopped, len(beam.ids), beam.held)
+
+    def _scores(self, logits: Tensor, answers: Sequence[Answer]) -> Tensor:
+        scores = logits.float()
+        if self.config.temperature:
+            # The largest of logits plus Gumbel noise is a sample, and the next largest ones are further samples
+            # without replacement: so sampling and greedy decoding meet constraints in the same way.
+            draws = [torch.empty(scores.shape[1]).exponential_(generator=answer.noise) for answer in answers]
+            scores = scores / self.config.temperature - torch.stack(draws).log().to(scores.device)
+        return torch.log_softmax(scores, -1)
+
+    def _extend(self, answer: Answer, ranked: Sequence[_Ranked]) -> list[int]:
+        """Replace an answer's live beams by their best extensions; returns, for each new one, the old one's index."""
+        ways = [(-(beam.score + ranked[i].score(0)), i, 0) for i, beam in enumerate(answer.live)]
+        heapq.heapify(ways)
+        new: list[Beam] = []
+        came: list[int] = []
+        for _ in range(_CANDIDATES):
+            if not ways or len(new) == self.config.beams:
+                break
+            minus, i, rank = heapq.heappop(ways)
+            if self._hopeless(-minus, answer, new):
+                break
+            beam = answer.live[i]
+            extended = self._extended(beam, ranked[i].token(rank), -minus)
+            if extended is not None and extended.stopped:
+                answer.whole.append(extended)
+            elif extended is not None:
+                new.append(extended)
+                came.append(i)
+            if rank + 1 < len(ranked[i]):
+                heapq.heappush(ways, (-(beam.score + ranked[i].score(rank + 1)), i, rank + 1))
+        if not new and not answer.whole:  # the constraint leaves no way on: the likeliest goes on freely, and says so
+            free = answer.live[0]
+            free.held = False
+            extended = self._extended(free, ranked[0].token(0), free.score + ranked[0].score(0))
+            assert extended is not None
+            (answer.whole if extended.stopped else new).append(extended)
+            came = [0]
+        if new and len(new[0].ids) >= self.config.max_new_tokens:
+            if not answer.whole:
+                answer.whole = new
+            new = []
+        answer.live = new
+        return came[: len(new)]
+
+    def _hopeless(self, score: float, answer: Answer, new: Sequence[Beam]) -> bool:
+        """Whether nothing this likely, or less, can matter any more."""
+        ended = sorted((beam.score for beam in answer.whole), reverse=True)
+        enough = len(ended) >= self.config.beams and score <= ended[self.config.beams - 1]
+        best = max([*ended[:1], *(beam.score for beam in new[:1])], default=score)
+        return enough or score < best - _FAR
+
+    def _extended(self, beam: Beam, token: int, score: float) -> Beam | None:
+        """The beam with one token more; None where its constraint forbids that."""
+        ids, ends = [*beam.ids, token], token in self.end_ids
+        if beam.constraint is None or not beam.held:
+            return Beam(beam.constraint, ids, score, held=beam.held, stopped=ends)
+        if ends:
+            whole = beam.constraint.complete(beam.text)
+            return Beam(beam.constraint, ids, score, beam.text, stopped=True) if whole else None
+        if token in self._unspoken:
+            return None
+        # Decoding the whole answer is the only exact way: what a piece spells depends on the pieces before it. A
+        # character whose bytes are not all there yet shows as U+FFFD and is judged when it is whole.
+        text = self._decode(ids).rstrip("\ufffd")
+        silent = beam.silent + 1 if text == beam.text else 0
+        constraint = copy(beam.constraint)  # each beam's remembers what it has read
+        if silent > _MOST_SILENT or not constraint.allows(text):
+            return None
+        return Beam(constraint, ids, score, text, silent)
+
+    def _decode(self, ids: list[int]) -> str:
+        return str(self.tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False))
+
+
+class _Ranked:
+    """The tokens after one beam, likeliest first. Few are ever asked for, so only those are sorted at first."""
+
+    def __init__(self, scores: Tensor, values: list[float], tokens: list[int]) -> None:
+        self._all, self._values, self._tokens = scores, values, tokens
+
+    def __len__(self) -> int:
+        return min(_CANDIDATES, len(self._all))
+
+    def score(self, rank: int) -> float:
+        """Natural logarithm of the probability of the token at a rank."""
+        if rank >= len(self._values):
+            best = self._all.topk(min(len(self), 8 * len(self._values)))
+            self._values, self._tokens = best.values.tolist(), best.indices.tolist()
+        return self._values[rank]
+
+    def token(self, rank: int) -> int:
+        """The token at a rank that `score` was asked for."""
+        return self._tokens[rank]
