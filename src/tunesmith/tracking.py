@@ -11,14 +11,14 @@ import platform
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from importlib import metadata
 from types import TracebackType
 from typing import Any
 
 from tunesmith.config.schema import RunConfig
-from tunesmith.config.secrets import Redacting, redact
+from tunesmith.config.secrets import Redacting, redactor
 from tunesmith.rundir import RunDir
 
 log = logging.getLogger(__name__)
@@ -121,16 +121,17 @@ class Tracker:
         return self._board
 
 
-def _sayable(value: Any) -> Any:
+def _sayable(value: Any, hide: Callable[[str], str] | None = None) -> Any:
     """Without secrets, and without the numbers that JSON does not have (they become null)."""
+    hide = hide or redactor()
     if isinstance(value, str):
-        return redact(value)
+        return hide(value)
     if isinstance(value, float) and not math.isfinite(value):
         return None
     if isinstance(value, Mapping):
-        return {str(key): _sayable(item) for key, item in value.items()}
+        return {str(key): _sayable(item, hide) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_sayable(item) for item in value]
+        return [_sayable(item, hide) for item in value]
     return value
 
 

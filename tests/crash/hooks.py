@@ -29,6 +29,18 @@ def after_commit(tell: Callable[[], object]) -> None:
     _wrap(DurableTrainer, "save", save)
 
 
+def mark_listening(path: Path) -> None:
+    """Have a file at `path` as long as the run listens to signals."""
+    from tunesmith.stop import Stop
+
+    def watch(original: Any, stop: Any) -> None:  # in a thread of its own: no frame of the run's is ours
+        path.touch()
+        original(stop)
+        path.unlink(missing_ok=True)
+
+    _wrap(Stop, "_watch", watch)
+
+
 def stop_at(step: int) -> None:
     """Ask the run to end once that many steps are done."""
     from tunesmith.train.guarded import GuardedTrainer
@@ -85,19 +97,29 @@ def spoil(kind: str, step: int, persists: bool) -> None:
     _wrap(ForestTrainer, "row_losses", row_losses)
 
 
-def run_out_of_memory(step: int) -> None:
-    """At that step, rows of more than one example do not fit."""
+def run_out_of_memory(step: int, row: int) -> None:
+    """At that row of that step, or at its last one, rows of more than one example do not fit."""
     import torch
 
     from tunesmith.train.sft import ForestTrainer
 
+    left = -1
+
     def row_losses(original: Any, trainer: Any, model: Any, planned: Any) -> Any:
-        losses = original(trainer, model, planned)
-        if trainer.state.global_step == step and any(len(row) > 1 for row in planned.examples):
+        nonlocal left
+        fits = all(len(names) == 1 for names in planned.examples)
+        left = min(row, len(planned.rows) - 1) if trainer.state.global_step == step and not fits else -1
+        return original(trainer, model, planned)
+
+    def row_loss(original: Any, trainer: Any, *args: Any) -> Any:
+        nonlocal left
+        if left == 0 and trainer.model.training:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
-        return losses
+        left -= 1
+        return original(trainer, *args)
 
     _wrap(ForestTrainer, "row_losses", row_losses)
+    _wrap(ForestTrainer, "row_loss", row_loss)
 
 
 def step_clock(to: Any) -> None:

@@ -59,15 +59,17 @@ def settle(world: w.World, outcome: Outcome, name: str, where: Path | None = Non
     if code != 0:
         outcome.stuck += 1
         outcome.wrong.append(f"{name}: the same command ended with {code}: {w.said(world.folder, name)[-600:]}")
-    elif w.result(root) != world.reference:
+    else:
+        compare(world, outcome, name, root)
+
+
+def compare(world: w.World, outcome: Outcome, name: str, root: Path) -> None:
+    """Of a run that says it is done, with the undisturbed one."""
+    if differing := w.differing(w.result(root), world.reference):
         outcome.different += 1
-        outcome.wrong.append(f"{name}: another result: {_differing(w.result(root), world.reference)}")
+        outcome.wrong.append(f"{name}: another result: {differing}")
     else:
         w.remove(world.folder, name)
-
-
-def _differing(ours: dict[str, str], theirs: Any) -> list[str]:
-    return sorted(key for key in {*ours, *theirs} if ours.get(key) != theirs.get(key))
 
 
 # --- killed -----------------------------------------------------------------------------------------------------------
@@ -97,17 +99,20 @@ def kills(world: w.World, count: int, chance: random.Random) -> Outcome:
             outcome.wrong.append(f"{name}: ended with {code}: {w.said(world.folder, name)[-600:]}")
             continue
         lives.append(life)
-        settle(world, outcome, name)
+        if code is None or number % 10 == 0:
+            settle(world, outcome, name)
+        else:
+            compare(world, outcome, name, world.folder / "runs" / name)
     outcome.figures = {"runs": number, "most_lives": max(lives, default=0)}
     return outcome
 
 
 def operations(world: w.World, count: int, chance: random.Random) -> Outcome:
-    """Killed at each file operation of its checkpoints: all of them up to the second save where `count` allows."""
+    """Killed at each file operation of its checkpoints, from the first to the last one that is deleted."""
     outcome = Outcome("SIGKILL at every file operation of a save")
     shim = _shim()
-    total, wanted = _count_operations(world, shim)
-    points = list(range(1, wanted + 1))
+    total, two = _count_operations(world, shim)
+    points = list(range(1, total + 1))
     if count < len(points):
         points = sorted(chance.sample(points, count))
     for at in points:
@@ -119,7 +124,7 @@ def operations(world: w.World, count: int, chance: random.Random) -> Outcome:
         if code != -signal.SIGKILL:
             outcome.wrong.append(f"operation {at}: ended with {code} instead of being killed")
         settle(world, outcome, name)
-    outcome.figures = {"operations_of_two_saves": wanted, "operations_of_the_run": total, "covered": len(points)}
+    outcome.figures = {"operations_of_two_saves": two, "operations_of_the_run": total, "covered": len(points)}
     return outcome
 
 
@@ -226,9 +231,8 @@ def mutations(world: w.World, count: int, chance: random.Random) -> Outcome:
 def disk_full(world: w.World, count: int, chance: random.Random) -> Outcome:
     """The run's folder on a file system of every size from almost nothing to enough."""
     outcome = Outcome("disk full (tmpfs)")
-    needed = _size(world.folder / "runs" / "reference") + 3 * _size(
-        max((world.folder / "runs" / "reference" / "checkpoints").iterdir())
-    )
+    reference, full = world.folder / "runs" / "reference", 0
+    needed = _size(reference) + _size(max((reference / "checkpoints").iterdir()))
     least = _size(world.folder / "runs" / "built" / "data") + 8192
     for number in range(count):
         name, mount = f"full-{number}", Path(tempfile.mkdtemp(dir=world.folder))
@@ -246,6 +250,7 @@ def disk_full(world: w.World, count: int, chance: random.Random) -> Outcome:
             code = w.finish(w.start(world.folder, name, f"output_dir={mount}"))
             outcome.trials += 1
             if code != 0:
+                full += 1
                 _stopped_well(world, outcome, name, root, code, {4}, f"{size} bytes")
             moved = world.folder / "runs" / name
             shutil.copytree(root, moved)
@@ -253,7 +258,7 @@ def disk_full(world: w.World, count: int, chance: random.Random) -> Outcome:
             subprocess.run(["umount", str(mount)], check=True)
             mount.rmdir()
         settle(world, outcome, name)
-    outcome.figures = {"least_bytes": least, "most_bytes": needed}
+    outcome.figures = {"least_bytes": least, "most_bytes": needed, "were_full": full}
     return outcome
 
 
@@ -265,34 +270,69 @@ def _size(folder: Path) -> int:
 
 
 def stops(world: w.World, count: int, chance: random.Random) -> Outcome:
-    """SIGTERM or SIGINT at a random instant, in a validation too: a checkpoint within 5 s, exit code 75."""
-    outcome, took = Outcome("SIGTERM or SIGINT at a random instant"), []
-    for number in range(count):
+    """SIGTERM, every sixth time SIGINT, at a random instant: a checkpoint within 5 s, exit code 75.
+
+    Every fourth comes in a validation, or a step, that takes twenty seconds. One that came before the run listened
+    (nothing is trained by then), or after it was done, is no trial.
+    """
+    outcome, saved, ended = Outcome("SIGTERM or SIGINT at a random instant"), [0.0], [0.0]
+    early = late = number = interrupts = 0
+    while outcome.trials - interrupts < count:
+        number += 1
         name = f"stop-{number}"
         w.new_run(world.folder, name)
-        slow = number % 4 == 3  # every fourth in a validation or a step that takes long
-        before = (lambda: hooks.slow(chance.choice(["validation", "step"]))) if slow else None
-        pid = w.start(world.folder, name, before=before)
-        code = w.finish(pid, chance.uniform(0.3, 1.0) * world.seconds + (1.0 if slow else 0.0))
+        slow = number % 4 == 3
+        what = chance.choice(["validation", "step"])
+        marker = world.folder / f"{name}.listening"
+        pid = w.start(world.folder, name, before=_stop_hooks(marker, what if slow else ""))
+        code = w.finish(pid, chance.uniform(0.1, 1.0) * world.seconds + (1.0 if slow else 0.0))
+        if code is not None:  # it was quicker
+            late += 1
+            w.remove(world.folder, name)
+            continue
+        sent, listening = signal.SIGINT if number % 6 == 0 else signal.SIGTERM, marker.exists()
+        os.kill(pid, sent)
+        began = time.monotonic()
+        code = w.finish(pid, 60)
+        took = time.monotonic() - began
+        said, log = w.said(world.folder, name), _log(world, name)
         if code is None:
-            os.kill(pid, chance.choice([signal.SIGTERM, signal.SIGINT]))
-            began = time.monotonic()
-            code = w.finish(pid, 60)
-            took.append(time.monotonic() - began)
+            w.kill(pid)
+        marker.unlink(missing_ok=True)
+        if not listening and code != 75:
+            done = "trained" in _summary(world, name)
+            early, late = early + (not done), late + done
+        elif code == 0 and "stopping:" not in log:
+            late += 1
+        else:
             outcome.trials += 1
-            said = w.said(world.folder, name)
-            safe = [float(found) for found in re.findall(r"is safe, ([\d.]+) s after", _log(world, name))]
-            if code is None:
-                w.kill(pid)
-            if code not in (0, 75) and not (
-                code in (-2, -15, 1) and "is safe" not in said and not _training(world, name)
-            ):
+            interrupts += sent == signal.SIGINT
+            ended.append(took)
+            safe = [float(found) for found in re.findall(r"is safe, ([\d.]+) s after", log)]
+            saved += safe
+            if code != 75:
                 outcome.wrong.append(f"{name}: exit code {code}: {said[-300:]}")
-            if any(seconds > 5 for seconds in safe):
-                outcome.wrong.append(f"{name}: {safe} s until the checkpoint was safe")
+            if max(safe, default=0.0) > 5 or took > 5:
+                outcome.wrong.append(f"{name}: {safe} s until the checkpoint was safe, {took:.1f} s until the end")
         settle(world, outcome, name)
-    outcome.figures = {"longest_seconds": round(max(took, default=0.0), 2)}
+    outcome.figures = {"longest_seconds_to_safe": max(saved), "longest_seconds_to_exit": round(max(ended), 2),
+                       "checkpoints_on_request": len(saved) - 1, "sigint": interrupts,
+                       "before_listening": early, "after_the_end": late}  # fmt: skip
     return outcome
+
+
+def _stop_hooks(marker: Path, slow: str) -> Callable[[], None]:
+    def before() -> None:
+        hooks.mark_listening(marker)
+        if slow:
+            hooks.slow(slow)
+
+    return before
+
+
+def _summary(world: w.World, name: str) -> str:
+    path = world.folder / "runs" / name / "run.json"
+    return path.read_text() if path.exists() else ""
 
 
 def _log(world: w.World, name: str) -> str:
@@ -300,24 +340,30 @@ def _log(world: w.World, name: str) -> str:
     return path.read_text() if path.exists() else ""
 
 
-def _training(world: w.World, name: str) -> bool:
-    """Whether the process had come so far as to listen to signals."""
-    return "training starts" in _log(world, name)
-
-
 def starters(world: w.World, count: int, chance: random.Random) -> Outcome:
-    """Eight processes start one run at once."""
+    """Eight processes start one run at once: one runs, the others are told who does."""
     outcome, longest = Outcome("8 starters of one run"), 0.0
     for number in range(count):
         name = f"starters-{number}"
         w.new_run(world.folder, name)
-        pids = [w.start(world.folder, name) for _ in range(8)]
-        codes = [w.finish(pid) for pid in pids]
+        began = time.monotonic()
+        pids = [w.start(world.folder, name, log=f"{name}-{at}") for at in range(8)]
+        codes: dict[int, int] = {}
+        while len(codes) < 8 and time.monotonic() - began < 120:
+            for at, pid in enumerate(pids):
+                if at not in codes and (code := w.finish(pid, 0.0)) is not None:
+                    codes[at] = code
+                    if code == 4:
+                        longest = max(longest, time.monotonic() - began)
+            time.sleep(0.005)
         outcome.trials += 1
-        if sorted(map(str, codes)) != ["0", *["4"] * 7]:
-            outcome.wrong.append(f"{name}: exit codes {codes}: {w.said(world.folder, name)[-300:]}")
+        told = sum("in use by" in w.said(world.folder, f"{name}-{at}") for at in range(8))
+        if sorted(codes.values()) != [0, *[4] * 7] or told != 7:
+            outcome.wrong.append(f"{name}: exit codes {codes}, {told} were told who has it")
+        for at in range(8):
+            (world.folder / f"{name}-{at}.said").unlink(missing_ok=True)
         settle(world, outcome, name)
-    outcome.figures = {"longest_refusal_seconds": longest} if longest else {}
+    outcome.figures = {"longest_refusal_seconds": round(longest, 2)}
     return outcome
 
 
@@ -351,7 +397,7 @@ def numbers(world: w.World, count: int, chance: random.Random) -> Outcome:
 def memory(world: w.World, count: int, chance: random.Random) -> Outcome:
     """Memory runs out at each row of each step in turn: same number of steps, loss within 1e-6 (without dropout)."""
     outcome, worst = Outcome("out of memory at each row"), 0.0
-    plain = ["lora.lora_dropout=0", "train.logging_steps=1"]
+    plain = ["lora.lora_dropout=0", "train.logging_steps=1", "train.batch_size=8"]
     w.new_run(world.folder, "memory")
     if w.finish(w.start(world.folder, "memory", *plain)) != 0:
         raise RuntimeError(w.said(world.folder, "memory"))
@@ -360,7 +406,9 @@ def memory(world: w.World, count: int, chance: random.Random) -> Outcome:
         name = f"memory-{number}"
         w.new_run(world.folder, name)
         code = w.finish(
-            w.start(world.folder, name, *plain, before=lambda n=number: hooks.run_out_of_memory(n % w.STEPS))
+            w.start(
+                world.folder, name, *plain, before=lambda n=number: hooks.run_out_of_memory(n % w.STEPS, n // w.STEPS)
+            )
         )
         outcome.trials += 1
         ours = _losses(world, name)
@@ -391,7 +439,7 @@ def clocks(world: w.World, count: int, chance: random.Random) -> Outcome:
     for number in range(count):
         name = f"clock-{number}"
         root = w.new_run(world.folder, name)
-        step = chance.choice([-3600, -86400 * 365, 3600, 86400 * 400, "1970", "2038"])
+        step = [-3600, -86400 * 365, 3600, 86400 * 400, "1970", "2038", -1, 7200][number % 8]
         code = w.finish(w.start(world.folder, name, before=lambda s=step: (hooks.step_clock(s), hooks.stop_at(5))))
         outcome.trials += 1
         left = w.verified(root)
@@ -427,7 +475,7 @@ KINDS: dict[str, Callable[[w.World, int, random.Random], Outcome]] = {
 SHORT = {"kills": 200, "operations": 24, "refusals": 8, "mutations": 100, "disk_full": 6, "stops": 8, "starters": 1,
          "numbers": 8, "memory": 4, "clocks": 2, "workers": 1}  # fmt: skip
 """Trials of a ring that takes a few minutes on two cores."""
-RELEASE = {"kills": 1000, "operations": 10_000, "refusals": 100, "mutations": 2000, "disk_full": 60, "stops": 100,
+RELEASE = {"kills": 1000, "operations": 10_000, "refusals": 100, "mutations": 1000, "disk_full": 75, "stops": 100,
            "starters": 20, "numbers": 50, "memory": 30, "clocks": 20, "workers": 20}  # fmt: skip
 """What a release is held to; operations are as many as a save has."""
 
@@ -475,7 +523,8 @@ def main() -> None:
         outcome = kinds[kind](world, int(count or SHORT[kind]), random.Random(f"{given.seed} {kind}"))
         good &= outcome.good
         took = round(time.monotonic() - began, 1)
-        print(json.dumps({"kind": kind, **asdict(outcome), "good": outcome.good, "seconds": took}), flush=True)
+        said = {"kind": kind, "seed": given.seed, **asdict(outcome), "good": outcome.good, "seconds": took}
+        print(json.dumps(said), flush=True)
     if good and folder.name.startswith("tunesmith-crash-"):
         shutil.rmtree(folder, ignore_errors=True)
     raise SystemExit(not good)

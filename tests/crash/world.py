@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gc
 import hashlib
+import importlib
 import json
 import os
 import shutil
@@ -16,8 +17,9 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 ROOT = Path(__file__).resolve().parents[2]
 STEPS, SAVE, EVAL = 8, 2, 4
@@ -64,25 +66,42 @@ def make_world(folder: Path) -> World:
     tokenizer.save_pretrained(folder / "model")
     loaded = load_config(recipe(), arguments(folder, "built")[1:], environ={})
     pipeline.prepare_only(loaded)
-    import peft  # noqa: F401  # what a run imports, imported once
-    import safetensors.torch  # noqa: F401
-
-    import tunesmith.cli
-    import tunesmith.report
-    import tunesmith.tasks.sql.task
-    import tunesmith.train.fit  # noqa: F401
-
-    gc.collect()
-    gc.freeze()  # or every child would visit, and so copy, all that was imported
-    seconds = 0.0
-    for name in ("warm", "reference"):
+    seconds, imported = [], folder / "imported"
+    for name in ("warm", "reference", "again"):
         new_run(folder, name)
         began = time.perf_counter()
-        code = finish(start(folder, name))
-        seconds = time.perf_counter() - began
+        code = finish(start(folder, name, before=(lambda: _note_imports(imported)) if name == "warm" else None))
+        seconds.append(time.perf_counter() - began)
         if code != 0:
             raise RuntimeError(f"the undisturbed run ended with {code}:\n{said(folder, name)}")
-    return World(folder, seconds, result(folder / "runs" / "reference"))
+        if name == "warm":
+            _share(imported.read_text().split())
+    return World(folder, min(seconds[1:]), result(folder / "runs" / "reference"))
+
+
+def _note_imports(path: Path) -> None:
+    """Have the process write down at its end what it had imported."""
+    leave = os._exit
+
+    def noting(code: int) -> NoReturn:
+        path.write_text("\n".join(sorted(sys.modules)))
+        leave(code)
+
+    os._exit = noting
+
+
+def _share(modules: list[str]) -> None:
+    """Do once what every run would do for itself: import, compile the report's page, read the package's source."""
+    from tunesmith.check.readers import find_readers
+    from tunesmith.report import _template
+
+    for module in modules:
+        with suppress(Exception):
+            importlib.import_module(module)
+    _template()
+    find_readers([])
+    gc.collect()
+    gc.freeze()  # or every child would visit, and so copy, all of it
 
 
 def recipe() -> Path:
@@ -104,17 +123,24 @@ def new_run(folder: Path, name: str, at: Path | None = None) -> Path:
     return root
 
 
-def start(folder: Path, name: str, *extra: str, before: Callable[[], object] | None = None, verb: str = "train") -> int:
-    """A process that runs the command line; returns its id. `before` is called in it first."""
+def start(
+    folder: Path,
+    name: str,
+    *extra: str,
+    before: Callable[[], object] | None = None,
+    verb: str = "train",
+    log: str = "",
+) -> int:
+    """A process that runs the command line; returns its id. `before` is called in it first, `log` is for `said`."""
     sys.stdout.flush()
     pid = os.fork()
     if pid:
         return pid
     code = 1
     try:
-        log = os.open(folder / f"{name}.said", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-        os.dup2(log, 1)
-        os.dup2(log, 2)
+        output = os.open(folder / f"{log or name}.said", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        os.dup2(output, 1)
+        os.dup2(output, 2)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
         if before is not None:
@@ -159,17 +185,47 @@ def said(folder: Path, name: str) -> str:
 
 
 def result(root: Path) -> dict[str, str]:
-    """sha256 of the adapter, and of all that the last checkpoint holds but the times of its log."""
+    """sha256 of the adapter, and of all that the last checkpoint holds but the times of its log.
+
+    A run that was asked to stop in the validation of its last step has a checkpoint from before it. What is in it of
+    that validation, and so of the log, is left out then, and the run's own record of both is held to the same.
+    """
     last = max(root.glob("checkpoints/checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
     files = [root / "adapter" / "adapter_model.safetensors", *sorted(last.glob("*.safetensors"))]
-    state = json.loads((last / "state.json").read_text())
     found = {str(path.relative_to(root)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
-    log = [
-        {key: value for key, value in entry.items() if "seconds" not in key and "runtime" not in key}
-        for entry in json.loads((last / "trainer_state.json").read_text())["log_history"]
-    ]
-    found["state"] = hashlib.sha256(json.dumps([state, log], sort_keys=True).encode()).hexdigest()
-    return found
+    state = json.loads((last / "state.json").read_text())
+    ended = dict(state["progress"]["items"])["due"] is None
+    parts: dict[str, object] = {name: part for name, part in state.items() if name not in ("progress", "callbacks")}
+    parts["record"] = _record(root)
+    if ended:
+        parts["ended"] = [state["progress"], state["callbacks"], [
+            {key: value for key, value in entry.items() if "seconds" not in key and "runtime" not in key}
+            for entry in json.loads((last / "trainer_state.json").read_text())["log_history"]
+        ]]  # fmt: skip
+    else:
+        found = {name: sha for name, sha in found.items() if not name.endswith(_VALIDATED)}
+    return found | {name: hashlib.sha256(json.dumps(part).encode()).hexdigest() for name, part in parts.items()}
+
+
+_VALIDATED = ("/progress.safetensors", "/best.safetensors")
+
+
+def differing(found: Mapping[str, str], reference: Mapping[str, str]) -> list[str]:
+    """What is not the same in two results."""
+    left_out = {name for name in reference if name == "ended" or name.endswith(_VALIDATED)} - {*found}
+    return sorted(key for key in {*found, *reference} - left_out if found.get(key) != reference.get(key))
+
+
+def _record(root: Path) -> list[list[float]]:
+    """Step, training loss and validation loss, as the run's events last said them."""
+    said: dict[tuple[int, str], float] = {}
+    for line in (root / "events.jsonl").read_text().splitlines():
+        with suppress(ValueError):  # a kill may have torn one
+            event = json.loads(line)
+            for name in ("loss", "validation_loss"):
+                if name in event and event["event"] in ("log", "evaluation"):
+                    said[event["step"], name] = event[name]
+    return [[step, value] for (step, _), value in sorted(said.items())]
 
 
 def verified(root: Path) -> list[int]:

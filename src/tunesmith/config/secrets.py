@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from urllib.parse import unquote
 
 _SHAPES: tuple[tuple[str, re.Pattern[str]], ...] = (
@@ -62,11 +62,21 @@ def secret_values(environ: Mapping[str, str]) -> list[str]:
 
 def redact(text: str) -> str:
     """The text with every secret replaced by `***`: what looks like one, and what the environment holds as one."""
-    for value in secret_values(os.environ):
-        text = text.replace(value, "***")
-    for _, shape in _SHAPES:
-        text = shape.sub("***", text)
-    return text
+    return redactor()(text)
+
+
+def redactor() -> Callable[[str], str]:
+    """`redact` for many texts: the environment is read once, now."""
+    hidden = secret_values(os.environ)
+
+    def hide(text: str) -> str:
+        for value in hidden:
+            text = text.replace(value, "***")
+        for _, shape in _SHAPES:
+            text = shape.sub("***", text)
+        return text
+
+    return hide
 
 
 class Redacting(logging.Formatter):

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from tunesmith.config.secrets import redact
+from tunesmith.config.secrets import redactor
 from tunesmith.rundir import RunDir
 
 
@@ -112,6 +112,7 @@ def _lines(path: Path, notices: list[str], name: str = "") -> tuple[Mapping[str,
         return ()
     found: list[Mapping[str, Any]] = []
     torn: list[int] = []
+    hide = redactor()
     try:
         with path.open("rb") as lines:
             for number, line in enumerate(lines, start=1):
@@ -123,7 +124,7 @@ def _lines(path: Path, notices: list[str], name: str = "") -> tuple[Mapping[str,
                     torn.append(number)
                     continue
                 if isinstance(value, dict):
-                    found.append(clean(value))
+                    found.append(clean(value, hide))
                 else:
                     torn.append(number)
     except OSError as error:
@@ -166,14 +167,15 @@ def _flatten(prefix: str, value: Any, into: dict[str, Any]) -> None:
         into[prefix] = value
 
 
-def clean(value: Any) -> Any:
+def clean(value: Any, hide: Callable[[str], str] | None = None) -> Any:
     """The value with secrets masked, and every NaN and infinity as None: JSON in a browser knows neither."""
+    hide = hide or redactor()
     if isinstance(value, str):
-        return redact(value)
+        return hide(value)
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, dict):
-        return {str(key): clean(inner) for key, inner in value.items()}
+        return {str(key): clean(inner, hide) for key, inner in value.items()}
     if isinstance(value, list):
-        return [clean(inner) for inner in value]
+        return [clean(inner, hide) for inner in value]
     return value
