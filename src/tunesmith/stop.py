@@ -12,6 +12,7 @@ So the interpreter writes their numbers to a pipe, which it does at once, and a 
 from __future__ import annotations
 
 import contextlib
+import http.client
 import logging
 import os
 import select
@@ -19,23 +20,20 @@ import signal
 import sys
 import threading
 import time
-import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple
 
 from tunesmith.config.schema.limits import Limits
 from tunesmith.errors import StoppedError, TunesmithError
+from tunesmith.notice import asker, nearest
 
 log = logging.getLogger(__name__)
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _WAKE = signal.SIGURG
 """Sent by the watching thread to the main one, to raise there; ignored by whoever does not expect it."""
-GCE_NOTICE = "http://metadata.google.internal/computeMetadata/v1/instance/preempted"
-_GCE = Path("/sys/class/dmi/id/product_name")
 _FINISH_SECONDS = 30.0
 """How long a save may take before the run ends without it: what a cloud gives before it takes the machine."""
 
@@ -58,7 +56,8 @@ class Stop:
 
     Args:
         limits: when to stop unasked.
-        notice: URL that answers `TRUE` when the machine is about to be taken; "auto" asks Google's where we run there.
+        notice: URL that says when the machine is about to be taken (see `notice.asker`); "auto" asks the cloud whose
+            machine this is.
         poll_seconds: between two looks at it.
     """
 
@@ -71,7 +70,7 @@ class Stop:
         self.outcome = ""
         self._begin = time.monotonic()
         self._limits = sorted(limits)
-        self._notice = GCE_NOTICE if notice == "auto" and _on_gce() else None if notice == "auto" else notice
+        self._notice = nearest() if notice == "auto" else notice
         self._poll_seconds = poll_seconds
         self._save: Callable[[], str] | None = None
         self._asked, self._finished, self._closed = threading.Event(), threading.Event(), threading.Event()
@@ -248,21 +247,18 @@ class Stop:
     # --- the cloud ------------------------------------------------------------------------------------------------
 
     def _ask_cloud(self, url: str) -> None:
-        # Not through a proxy: the address is the machine's own.
-        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        request = urllib.request.Request(url, headers={"Metadata-Flavor": "Google"})
-        reachable = True
+        ask, reachable = asker(url), True
         while not self._closed.wait(self._poll_seconds) and not self.reason:
             try:
-                with opener.open(request, timeout=self._poll_seconds) as answer:
-                    said, reachable = answer.read(64).strip().upper(), True
-            except (OSError, ValueError) as error:
+                coming = ask(self._poll_seconds)
+                reachable = True
+            except (OSError, ValueError, http.client.HTTPException) as error:
                 if reachable:
                     log.warning("%s does not answer (%s): no notice before this machine is taken", url, error)
                 reachable = False
                 continue
-            if said == b"TRUE":
-                self.ask("this machine is about to be taken (preemption notice)")
+            if coming:
+                self.ask(f"this machine is about to be taken (preemption notice: {coming})")
 
 
 def _at_a_door(frame: Any) -> bool:
@@ -292,10 +288,3 @@ def _forget() -> None:
 
 
 os.register_at_fork(after_in_child=_forget)
-
-
-def _on_gce() -> bool:
-    try:
-        return "Google" in _GCE.read_text(encoding="utf-8")
-    except OSError:
-        return False

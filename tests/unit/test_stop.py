@@ -168,7 +168,7 @@ def test_a_notice_that_cannot_be_asked_for_is_said_once_and_ends_nothing(
     assert sum("does not answer" in record.message for record in caplog.records) == 1
 
 
-def test_away_from_google_nobody_is_asked() -> None:
+def test_on_a_machine_of_no_cloud_nobody_is_asked() -> None:
     with Stop(notice="auto"):
         assert "notice" not in [thread.name for thread in threading.enumerate()]
 

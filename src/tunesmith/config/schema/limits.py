@@ -19,8 +19,9 @@ class Limits(Section):
     price_per_hour: float | None = Field(None, gt=0, allow_inf_nan=False)
     """What an hour of this machine costs."""
     preemption_url: str | None = Field("auto", pattern=r"^(auto|https?://.+)$")
-    """URL that answers TRUE when the machine is about to be taken. `auto` asks Google's metadata server where the run
-    is on a machine of theirs; null asks nobody."""
+    """Where to ask whether the machine is about to be taken. `auto` asks the metadata server of Google, Amazon (spot
+    notice) or Azure (scheduled events) on a machine of theirs; a URL of your own answers TRUE, or as one of theirs does
+    where its path is theirs; null asks nobody."""
 
     @model_validator(mode="after")
     def _cost_needs_a_price(self) -> Self:
