@@ -20,7 +20,8 @@ from typing import Any
 
 import hooks
 import world as w
-from trials import Outcome, _append, _shim, _size
+from outcome import Outcome
+from trials import _append, _shim, _size
 
 
 def start(folder: Path, name: str, before: Callable[[], object] | None = None, at: Path | None = None,

@@ -21,55 +21,19 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import elsewhere
 import hooks
 import world as w
+from outcome import Outcome, compare, settle
 
 HERE = Path(__file__).resolve().parent
 SHIM = "TUNESMITH_FAULT_SHIM"
 _LIVES = 40
 """A run that was started so often and has not finished is stuck."""
-
-
-@dataclass
-class Outcome:
-    """What became of the trials of one kind of fault."""
-
-    fault: str
-    trials: int = 0
-    stuck: int = 0
-    different: int = 0
-    wrong: list[str] = field(default_factory=list)
-    """Whatever else was not as it must be."""
-    figures: dict[str, float] = field(default_factory=dict)
-
-    @property
-    def good(self) -> bool:
-        """Whether all went as it must."""
-        return self.trials > 0 and not (self.stuck or self.different or self.wrong)
-
-
-def settle(world: w.World, outcome: Outcome, name: str, where: Path | None = None, *extra: str) -> None:
-    """The same command until it is done, and the comparison."""
-    root = (where or world.folder / "runs") / name
-    code = w.finish(w.start(world.folder, name, *extra))
-    if code != 0:
-        outcome.stuck += 1
-        outcome.wrong.append(f"{name}: the same command ended with {code}: {w.said(world.folder, name)[-600:]}")
-    else:
-        compare(world, outcome, name, root)
-
-
-def compare(world: w.World, outcome: Outcome, name: str, root: Path) -> None:
-    """Of a run that says it is done, with the undisturbed one."""
-    if differing := w.differing(w.result(root), world.reference):
-        outcome.different += 1
-        outcome.wrong.append(f"{name}: another result: {differing}")
-    else:
-        w.remove(world.folder, name)
 
 
 # --- killed -----------------------------------------------------------------------------------------------------------
@@ -471,13 +435,15 @@ def workers(world: w.World, count: int, chance: random.Random) -> Outcome:
 KINDS: dict[str, Callable[[w.World, int, random.Random], Outcome]] = {
     "kills": kills, "operations": operations, "refusals": refusals, "mutations": mutations, "disk_full": disk_full,
     "stops": stops, "starters": starters, "numbers": numbers, "memory": memory, "clocks": clocks, "workers": workers,
+    "machines": elsewhere.machines, "fresh": elsewhere.fresh,
 }  # fmt: skip
 SHORT = {"kills": 200, "operations": 24, "refusals": 8, "mutations": 100, "disk_full": 6, "stops": 8, "starters": 1,
-         "numbers": 8, "memory": 4, "clocks": 2, "workers": 1}  # fmt: skip
+         "numbers": 8, "memory": 4, "clocks": 2, "workers": 1, "machines": 2, "fresh": 2}  # fmt: skip
 """Trials of a ring that takes a few minutes on two cores."""
 RELEASE = {"kills": 1000, "operations": 10_000, "refusals": 100, "mutations": 1000, "disk_full": 75, "stops": 100,
-           "starters": 20, "numbers": 50, "memory": 30, "clocks": 20, "workers": 20}  # fmt: skip
-"""What a release is held to; operations are as many as a save has."""
+           "starters": 20, "numbers": 50, "memory": 30, "clocks": 20, "workers": 20, "machines": 20,
+           "fresh": 20}  # fmt: skip
+"""What a release is held to; operations are as many as a run's checkpoints take."""
 
 
 def with_shim(folder: Path) -> dict[str, str]:

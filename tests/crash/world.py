@@ -130,8 +130,19 @@ def start(
     before: Callable[[], object] | None = None,
     verb: str = "train",
     log: str = "",
+    whole: list[str] | None = None,
 ) -> int:
-    """A process that runs the command line; returns its id. `before` is called in it first, `log` is for `said`."""
+    """A process that runs the command line; returns its id.
+
+    Args:
+        folder: the world's.
+        name: of the run.
+        extra: further settings.
+        before: called in the process first.
+        verb: what it does with the small recipe.
+        log: the name under which `said` has what it prints.
+        whole: the whole command line instead, from its verb on.
+    """
     sys.stdout.flush()
     pid = os.fork()
     if pid:
@@ -147,7 +158,7 @@ def start(
             before()
         from tunesmith.cli import main
 
-        sys.argv = ["tunesmith", verb, *arguments(folder, name), *extra]
+        sys.argv = ["tunesmith", *(whole or [verb, *arguments(folder, name), *extra])]
         main()
         code = 0
     except SystemExit as exit_:

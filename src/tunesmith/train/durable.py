@@ -82,6 +82,8 @@ class DurableTrainer(Trainer):  # type: ignore[misc]  # transformers has no type
         self._ready: Any = None
         """On a GPU: passed when the last update is done."""
         self._moving, self._saving = threading.Lock(), threading.Lock()
+        self._updating = False
+        """Whether it is an update, and not a save, that holds `_moving`."""
         self._restored: dict[str, Any] = {}
         self._last_save = time.monotonic()
         super().__init__(**options)
@@ -101,7 +103,7 @@ class DurableTrainer(Trainer):  # type: ignore[misc]  # transformers has no type
     def _maybe_log_save_evaluate(  # type: ignore[no-untyped-def]
         self, tr_loss, grad_norm, model, trial, epoch, ignore_keys_for_eval, start_time, learning_rate=None
     ) -> None:
-        if self._moving.locked():
+        if self._updating:  # also called where an epoch ends, when nothing was updated and a save may be on
             due = {
                 "log": self.control.should_log,
                 "evaluate": self.control.should_evaluate,
@@ -109,6 +111,7 @@ class DurableTrainer(Trainer):  # type: ignore[misc]  # transformers has no type
                 "learning_rate": learning_rate,
             }
             self._take_snapshot(due if due["log"] or due["evaluate"] else None)
+            self._updating = False
             self._moving.release()
         super()._maybe_log_save_evaluate(
             tr_loss, grad_norm, model, trial, epoch, ignore_keys_for_eval, start_time, learning_rate=learning_rate
@@ -351,6 +354,7 @@ class _Boundaries(TrainerCallback):  # type: ignore[misc]
     def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self._trainer.stop.check()
         self._trainer._moving.acquire()
+        self._trainer._updating = True
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         trainer = self._trainer

@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import signal
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -173,6 +174,35 @@ def test_control_c_saves_and_says_how_to_go_on(train_run: Make) -> None:
     assert stopped.value.exit_code == 75
     assert (made.run.checkpoints / "checkpoint-2" / "MANIFEST.json").exists()
     assert signal.getsignal(signal.SIGINT) is before
+
+
+class Passed(TrainerCallback):
+    """Says when an epoch has ended."""
+
+    def __init__(self) -> None:
+        self.epoch = threading.Event()
+
+    def on_epoch_end(self, *_: Any, **__: Any) -> None:
+        self.epoch.set()
+
+
+def test_the_end_of_an_epoch_lets_go_of_nothing_that_a_save_holds(train_run: Make) -> None:
+    """The loop calls the same method there as after an update, and once released a lock that was not its own."""
+    made, passed = stop_at(train_run(), 6), Passed()
+    made.trainer.add_callback(passed)
+    original, held = made.trainer.save, []
+
+    def save(at: Any) -> Path:
+        if threading.current_thread() is not threading.main_thread():
+            assert passed.epoch.wait(20)
+            time.sleep(0.3)
+            held.append(made.trainer._moving.locked())
+        return Path(original(at))
+
+    made.trainer.save = save
+    with pytest.raises(StoppedError, match="at step 6 of 6, with a checkpoint"):
+        run_to_end(made)
+    assert held == [True]
 
 
 def test_a_loss_that_is_no_number_stops_the_run_and_names_step_and_examples(
