@@ -14,11 +14,8 @@ import logging
 import os
 import platform
 import random
-import statistics
-import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -166,77 +163,6 @@ def passing(bench: Bench, requests: int, trials: int, rng: random.Random) -> Ite
         yield bench.trial(kind, sometimes, patience=30, name=f"{chosen.kind} {chosen.amount:g} at {sorted(bad)}")[0]
 
 
-class Outage(NamedTuple):
-    """How a run went while its mirror was away."""
-
-    with_mirror: float
-    """Median seconds of a step while the mirror works."""
-    in_outage: float
-    """The same while it does not answer."""
-    without: float
-    """The same without a mirror."""
-    waiting_most: int
-    """Most snapshots that waited at any time."""
-    caught_up: bool
-    seconds: float
-    """Of the outage."""
-
-
-def outage(folder: Path, seed: int, seconds: float) -> Outage:
-    """A run of steps that compute, a checkpoint every ten of them, and a mirror that is away in the middle."""
-    import numpy as np
-
-    matrix = np.random.default_rng(seed).standard_normal((192, 192))
-
-    def work() -> float:
-        """Seconds for a fixed amount of work: what a step takes."""
-        began = time.perf_counter()
-        for _ in range(8):
-            np.linalg.inv(matrix)
-        return time.perf_counter() - began
-
-    def steps(until: float, save: Callable[[int], None]) -> list[float]:
-        took: list[float] = []
-        while time.perf_counter() < until:
-            took.append(work())
-            if len(took) % 10 == 0:
-                save(len(took))
-        return took
-
-    server = subprocess.Popen(
-        [sys.executable, str(DOUBLES / "bucket_server.py")], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )  # of its own, so that it does not share our interpreter's time
-    assert server.stdin is not None and server.stdout is not None
-    keys = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "TUNESMITH_STORAGE_TIMEOUT": "0.5"}
-    with server, environment(AWS_ENDPOINT_URL=server.stdout.readline().strip(), **keys):
-        replicate.FIRST_WAIT, replicate.LONGEST_WAIT = 0.2, 2.0
-        store = open_store("s3://bucket/folder")
-        lease = take_lease(store, f"{RUN}/lease", beat=3600)
-        replicator = Replicator(store, RUN, lease, 1, keep=2)
-        at, most = 0, 0
-
-        def save(_: int) -> None:
-            nonlocal at, most
-            at += 1
-            replicator.enqueue(Pending(at, False, contents(at, seed, 100_000)))
-            most = max(most, int(replicator._waiting is not None) + int(replicator._sending is not None))
-
-        quiet, working, away = [], [], []
-        for _ in range(4):  # interleaved, so that what else the machine does falls on all three alike
-            quiet += steps(time.perf_counter() + seconds / 4, lambda _: None)
-            working += steps(time.perf_counter() + seconds / 4, save)
-            print("away", file=server.stdin, flush=True)
-            away += steps(time.perf_counter() + seconds / 4, save)
-            print("back", file=server.stdin, flush=True)
-            replicator.flush(10)
-        caught_up = replicator.flush(60) and replicator.status.confirmed_step == at
-        replicator.close()
-        lease.release()
-        server.stdin.close()
-    middle = statistics.median
-    return Outage(middle(working), middle(away), middle(quiet), most, caught_up, seconds)
-
-
 def takeovers(folder: Path, trials: int, rng: random.Random) -> tuple[int, int]:
     """(times that the newest snapshot was not that of the newest writer, times that two wrote at once)."""
     wrong = both = 0
@@ -289,11 +215,6 @@ def faults(quick: bool, seed: int) -> list[dict[str, Any]]:
         figure("errors, cuts, hangs and wrong bytes that pass: trials", len(pass_by), "", ">= 100", more)
         figure("passing faults: torn in the mirror", sum(one.torn for one in pass_by), "", "0")
         figure("passing faults: not caught up", sum(one.newest != 2 or one.confirmed != 2 for one in pass_by), "", "0")
-        away = outage(Path(place), seed, 4 if quick else 24)
-        figure("outage: caught up afterwards", int(away.caught_up), "", "1", f"; {away.seconds:g} s in four parts")
-        figure("outage: most snapshots that waited", away.waiting_most, "", "<= 2")
-        for name, median in (("outage", away.in_outage), ("mirror at work", away.with_mirror)):
-            figure(f"{name}: median step against no mirror", round(100 * (median / away.without - 1), 2), "%", "<= 5")
         wrong, both = takeovers(Path(place), 10 if quick else 60, rng)
         figure("a writer that slept: read instead of its successor's", wrong, "", "0")
         figure("a writer that slept: not told that it was replaced", both, "", "0")

@@ -1,10 +1,16 @@
 """Faults and what becomes of a run: ours, and `transformers.Trainer` as it comes, under the same ones.
 
-Real processes run the demo's recipe made small (`tests/crash`); what must come out is the undisturbed run's adapter,
-optimizer, random numbers and log, to the bit. Then: what all this costs on the demo itself, and the picture of one run
-and of the same run killed over and over.
+    ours      real processes run the demo's recipe made small (`tests/crash`) under each kind of fault; what must come
+              out is the undisturbed run's adapter, optimizer, random numbers and log, to the bit
+    plain     the same faults for `transformers.Trainer` with PEFT, as its documentation says it is resumed
+    mirror    uploads cut at every request, errors, hangs, wrong bytes; two writers (`faults_mirror.py`)
+    inputs    checkpoints, adapters, templates and secrets as attackers leave them: the tests that hold each
+    costs     what checkpoints, digests and a mirror take on the demo's own model, also while the mirror is away
+    picture   one run, and the same run killed over and over
 
-    python benchmarks/reliability.py [--quick] [--json FILE] [--kills N] [--seed N] [--picture FILE] [--only PART ...]
+    python benchmarks/reliability.py [--quick] [--json FILE] [--keep FOLDER] [--only PART ...] [--kinds KIND ...]
+
+With `--keep`, what is done is written there as it comes and not done again by a later call with the same seed.
 """
 
 from __future__ import annotations
@@ -14,6 +20,7 @@ import json
 import os
 import platform
 import random
+import re
 import subprocess
 import sys
 import tempfile
@@ -28,98 +35,203 @@ sys.path.insert(0, str(CRASH))
 import trials  # noqa: E402
 import world as w  # noqa: E402
 
+Row = dict[str, Any]
+"""A figure, as `--json` has it: figure, value, unit, goal, conditions."""
+
 QUICK = {"kills": 5, "operations": 4, "refusals": 2, "mutations": 50, "disk_full": 2, "stops": 2, "starters": 1,
-         "numbers": 4, "memory": 2, "clocks": 1, "workers": 1}  # fmt: skip
+         "numbers": 4, "memory": 2, "clocks": 1, "workers": 1, "machines": 1, "fresh": 1}  # fmt: skip
 PLAIN = {"kills": 40, "operations": 10_000, "mutations": 60, "disk_full": 12, "stops": 10, "starters": 3, "numbers": 8,
-         "memory": 8, "clocks": 4}  # fmt: skip
-PLAIN_QUICK = {"operations": 4, "mutations": 4, "numbers": 1}
+         "memory": 8, "clocks": 4, "machines": 1}  # fmt: skip
+PLAIN_QUICK = {"operations": 4, "mutations": 4, "numbers": 1, "machines": 1}
 GOALS = {
     "kills": "0 stuck, 0 different of 1,000", "operations": "0 stuck, 0 different, all operations",
     "refusals": "exit 4, checkpoint before intact", "mutations": "all of 500 detected",
-    "disk_full": "checkpoint before intact, exit 4, 60 sizes", "stops": "exit 75, exact, under 5 s, 100 of 100",
+    "disk_full": "checkpoint before intact, exit 4, 60 sizes", "stops": "exit 75, exact, under 5 s, 100 SIGTERM",
     "starters": "exactly one of 8 runs, 20 times", "numbers": "finite adapter or exit 7, 50 of 50",
     "memory": "same steps, loss within 1e-6, 30 of 30", "clocks": "newest never deleted, 20 of 20",
-    "workers": "same result",
+    "workers": "same result", "machines": "equal sha256, 20 of 20", "fresh": "0 stuck, 0 different",
 }  # fmt: skip
+INPUTS = ["checkpoints/test_bad_checkpoints.py", "train/test_bad_state.py", "model/test_outside.py",
+          "data/test_bad_templates.py", "test_canaries.py"]  # fmt: skip
+NUMBERS = [f"{kind}{number}" for kind, last in (("K", 22), ("A", 14), ("T", 20)) for number in range(1, last + 1)]
+"""Of the catalogue of bad checkpoints, adapters and templates; each stands in the name or docstring of its test."""
 
 
-def run_trials(counts: Mapping[str, int], seed: int, folder: Path, *options: str) -> list[dict[str, Any]]:
-    """Outcomes of `tests/crash/trials.py`, in a process of its own that has the shim."""
-    wanted = [f"{kind}={count}" for kind, count in counts.items()]
-    command = [
-        sys.executable,
-        str(CRASH / "trials.py"),
-        *wanted,
-        "--folder",
-        str(folder),
-        "--seed",
-        str(seed),
-        *options,
-    ]
-    process = subprocess.Popen(command, env=trials.with_shim(folder), stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    outcomes = []
-    for line in process.stdout:
-        if line.startswith("{"):
-            outcomes.append(json.loads(line))
-            print(_row(outcomes[-1]), flush=True)
-    process.wait()
-    return outcomes
+class Record:
+    """What has been found, printed and written down as it comes.
 
-
-def _row(outcome: Mapping[str, Any]) -> str:
-    if "skipped" in outcome:
-        return f"  {outcome['kind']}: skipped, {outcome['skipped']}"
-    figures = ", ".join(f"{name} {value:g}" for name, value in outcome["figures"].items())
-    return (
-        f"  {outcome['fault']:<46} {outcome['trials']:>5} trials  {outcome['stuck']:>3} stuck  "
-        f"{outcome['different']:>3} different  {len(outcome['wrong']):>3} otherwise wrong  {figures}"
-    )
-
-
-def overhead(folder: Path, steps: int) -> dict[str, float]:
-    """What checkpoints, digests and snapshots take on the demo's own model, data and batch, in this process.
-
-    The share is of the run time that the demo has with a checkpoint every ten minutes, as is the default.
+    Args:
+        seed: of everything random.
+        keep: folder for what is done, or None.
     """
-    from tunesmith import pipeline
-    from tunesmith.config.load import load_config
-    from tunesmith.train import guarded
-    from tunesmith.train import steps as planned
-    from tunesmith.train.durable import DurableTrainer
 
-    took: dict[str, float] = {}
+    def __init__(self, seed: int, keep: Path | None) -> None:
+        self.seed, self.keep = seed, keep
+        self.rows: list[Row] = []
+        cores = len(os.sched_getaffinity(0))
+        self._machine = f"{platform.processor() or platform.machine()}, {cores} cores, one thread, CPU"
+        if keep is not None:
+            keep.mkdir(parents=True, exist_ok=True)
 
-    def timed(owner: Any, name: str) -> None:
-        original: Callable[..., Any] = getattr(owner, name)
+    def note(self, figure: str, value: Any, unit: str, goal: str, conditions: str = "") -> None:
+        """A row."""
+        conditions = "; ".join(part for part in (conditions, f"seed {self.seed}", self._machine) if part)
+        self.rows.append({"figure": figure, "value": value, "unit": unit, "goal": goal, "conditions": conditions})
 
-        def around(*args: Any, **options: Any) -> Any:
-            began = time.perf_counter()
+    def outcomes(self, part: str) -> dict[str, Row]:
+        """What an earlier call found under this seed, by kind of fault."""
+        path = self.keep / f"{part}.jsonl" if self.keep is not None else None
+        lines = path.read_text().splitlines() if path is not None and path.exists() else []
+        found = [json.loads(line) for line in lines if line.startswith("{")]
+        return {one["kind"]: one for one in found if one.get("seed") == self.seed}
+
+    def add(self, part: str, outcome: Row) -> None:
+        """Keep an outcome."""
+        if self.keep is not None:
+            with (self.keep / f"{part}.jsonl").open("a") as file:
+                file.write(json.dumps(outcome) + "\n")
+
+    def once(self, part: str, make: Callable[[], list[Row]]) -> None:
+        """The rows of a part, from an earlier call where there was one."""
+        path = self.keep / f"{part}.json" if self.keep is not None else None
+        if path is not None and path.exists():
+            self.rows += json.loads(path.read_text())
+            return
+        before = len(self.rows)
+        self.rows += make()
+        if path is not None:
+            path.write_text(json.dumps(self.rows[before:], indent=1))
+
+
+def under_faults(record: Record, part: str, counts: Mapping[str, int], folder: Path) -> None:
+    """Trials of `tests/crash/trials.py`, in a process of its own that has the shim; a line for each kind."""
+    done = record.outcomes(part)
+    todo = [f"{kind}={count}" for kind, count in counts.items() if kind not in done]
+    for kind in counts:
+        if kind in done:
+            _show(done[kind])
+    if todo:
+        options = ["--folder", str(folder), "--seed", str(record.seed), *(["--plain"] if part == "plain" else [])]
+        command = [sys.executable, str(CRASH / "trials.py"), *todo, *options]
+        process = subprocess.Popen(command, env=trials.with_shim(folder), stdout=subprocess.PIPE, text=True)
+        assert process.stdout is not None
+        for line in process.stdout:
+            if line.startswith("{"):
+                outcome = json.loads(line)
+                record.add(part, outcome)
+                done[outcome["kind"]] = outcome
+                _show(outcome)
+        process.wait()
+    for kind in counts:
+        one = done.get(kind, {"skipped": ""})
+        if "skipped" in one:
+            continue
+        if part == "ours":
+            bad = one["stuck"] + one["different"] + len(one["wrong"])
+            record.note(one["fault"], bad, f"bad of {one['trials']}", GOALS[kind], json.dumps(one["figures"]))
+        else:
+            said = f"{one['stuck']} stuck, {one['different']} silently different; {json.dumps(one['figures'])}"
+            value, unit = one["stuck"] + one["different"], f"bad of {one['trials']}"
+            record.note(f"transformers.Trainer: {one['fault']}", value, unit, "for comparison", said)
+
+
+def _show(outcome: Row) -> None:
+    if "skipped" in outcome:
+        print(f"  {outcome['kind']}: skipped, {outcome['skipped']}", flush=True)
+        return
+    figures = ", ".join(f"{name} {value:g}" for name, value in outcome["figures"].items())
+    print(
+        f"  {outcome['fault']:<50} {outcome['trials']:>5} trials  {outcome['stuck']:>3} stuck  "
+        f"{outcome['different']:>3} different  {len(outcome['wrong']):>3} otherwise wrong  {figures}",
+        flush=True,
+    )
+    for wrong in sorted(set(outcome["wrong"]))[:3]:
+        print(f"      {wrong}", flush=True)
+
+
+def mirror(quick: bool, seed: int) -> list[Row]:
+    """The rows of `faults_mirror.py`."""
+    import logging
+
+    import faults_mirror
+
+    logging.getLogger("tunesmith").setLevel(logging.CRITICAL)  # every trial would tell of its fault
+    try:
+        return faults_mirror.faults(quick, seed)
+    finally:
+        logging.getLogger("tunesmith").setLevel(logging.NOTSET)
+
+
+def inputs() -> list[Row]:
+    """Which numbers of the catalogue have a test, which tests pass, and how long the longest takes."""
+    import pytest
+
+    class Watch:
+        """Takes down what pytest found."""
+
+        def __init__(self) -> None:
+            self.numbers: dict[str, set[str]] = {}
+            self.failed: list[str] = []
+            self.seconds: dict[str, float] = {}
+            self.processor: dict[str, float] = {}
+
+        @pytest.hookimpl(wrapper=True)
+        def pytest_runtest_call(self, item: Any) -> Any:
+            began = time.process_time()
             try:
-                return original(*args, **options)
+                return (yield)
             finally:
-                took[name] = took.get(name, 0.0) + time.perf_counter() - began
+                self.processor[item.nodeid] = time.process_time() - began
 
-        setattr(owner, name, around)
+        def pytest_itemcollected(self, item: Any) -> None:
+            said = f"{item.name} {item.function.__doc__} {item.module.__doc__.partition(':')[0]}"
+            self.numbers[item.nodeid] = set(re.findall(r"\b[KAT]\d+\b", said)) & set(NUMBERS)
 
-    timed(DurableTrainer, "_take_snapshot")
-    timed(DurableTrainer, "save")
-    timed(guarded.GuardedTrainer, "_note")
-    timed(guarded, "random_state")
-    timed(guarded, "_gradients_are_numbers")
-    timed(planned, "digest_examples")
-    overrides = [f"train.max_steps={steps}", "data.test={}", f"output_dir={folder / 'demo'}", "evaluate.self_test=0",
-                 "tracking.report_to=[]", "task.build.examples=400", "exports=[]"]  # fmt: skip
-    summary = pipeline.train_only(load_config(w.recipe(), overrides, environ={}))
-    seconds = summary["training"]["seconds"]
-    each = sum(value for name, value in took.items() if name != "save") / steps
-    step = (seconds - took["save"]) / steps
-    return {
-        "seconds_per_step": step,
-        "milliseconds_per_step_for_digests_and_snapshots": 1000 * each,
-        "seconds_per_checkpoint": took["save"],
-        "share_of_the_run": each / step + took["save"] / 600,
-    }
+        def pytest_runtest_logreport(self, report: Any) -> None:
+            if report.when == "call":
+                self.seconds[report.nodeid] = report.duration
+            if report.failed:
+                self.failed.append(report.nodeid)
+
+    watch, root = Watch(), CRASH.parents[1]
+    files = [str(root / "tests" / "unit" / name) for name in INPUTS]
+    pytest.main([*files, "-q", "-p", "no:randomly", "-p", "no:cacheprovider", "--rootdir", str(root)], plugins=[watch])
+    covered = set().union(*(found for node, found in watch.numbers.items() if node in watch.seconds))
+    numbered = {node: seconds for node, seconds in watch.seconds.items() if watch.numbers[node]}
+    slowest = max(numbered, key=lambda node: numbered[node])
+    conditions = f"tests that state a number: {len(numbered)} of {len(watch.seconds)}"
+    rows = [
+        ("numbers K1-K22, A1-A14, T1-T20 that a test states", len(covered), f"of {len(NUMBERS)}", "all"),
+        ("their tests that fail, the 25 canaries' included", len(watch.failed), f"of {len(watch.seconds)}", "0"),
+        ("the longest, by the clock", round(numbered[slowest], 2), "s", "< 2 on a machine that is ours alone"),
+        ("the longest, by processor time", round(max(watch.processor[node] for node in numbered), 2), "s", "< 2"),
+    ]
+    for figure, value, unit, goal in rows:
+        print(f"  {figure:<64} {value:>8} {unit} (goal {goal})", flush=True)
+    print(f"  missing: {sorted(set(NUMBERS) - covered)}; slowest: {slowest.rpartition('::')[2]}", flush=True)
+    return [
+        dict(zip(("figure", "value", "unit", "goal", "conditions"), (*row, conditions), strict=True)) for row in rows
+    ]
+
+
+def costs(quick: bool, folder: Path) -> list[Row]:
+    """What it costs, with goals."""
+    import reliability_costs
+
+    goals = {"share_of_the_run": "< 0.02", "mirror_at_work_percent_more_processor_time": "<= 5",
+             "mirror_away_percent_more_processor_time": "<= 5", "most_snapshots_that_waited": "<= 2",
+             "times_not_caught_up": "0", "mirror_at_work_percent_longer_median_step": "<= 5",
+             "mirror_away_percent_longer_median_step": "<= 5"}  # fmt: skip
+    found = reliability_costs.overhead(folder / "overhead", 4 if quick else 20)
+    found |= reliability_costs.mirrored(folder / "mirror", *((1, 2, 1) if quick else (4, 6, 3)))
+    rows = []
+    for name, value in found.items():
+        words = name.replace("_", " ")
+        print(f"  {words:<60} {value:.4f} {f'goal {goals[name]}' if name in goals else ''}", flush=True)
+        conditions = "the demo's model, data and batch; the share with a checkpoint every ten minutes"
+        rows.append({"figure": f"demo: {words}", "value": round(value, 5), "unit": "", "goal": goals.get(name, ""),
+                     "conditions": conditions})  # fmt: skip
+    return rows
 
 
 def picture(folder: Path, kills: int, steps: int, seed: int, out: Path) -> dict[str, Any]:
@@ -201,76 +313,56 @@ def draw(whole: list[float], killed: list[float], at: list[int], hashes: list[st
 """
 
 
+def drawn(kills: int, steps: int, record: Record, folder: Path, out: Path) -> list[Row]:
+    """The row of the picture."""
+    made = picture(folder, kills, steps, record.seed, out)
+    print(f"  killed {made['kills']} times: {'same' if made['same'] else 'ANOTHER'} result; {made['hashes']}")
+    unit = f"of {made['kills']} kills"
+    figure = "one run killed many times: results that differ"
+    return [
+        {"figure": figure, "value": int(not made["same"]), "unit": unit, "goal": "0", "conditions": made["hashes"][1]}
+    ]
+
+
 def main() -> None:
     """Print the table, write the figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="a few trials of everything")
     parser.add_argument("--json", type=Path)
-    parser.add_argument("--kills", type=int)
+    parser.add_argument("--keep", type=Path, help="folder for what is done; it is not done again")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--picture", type=Path, help="where to draw the picture")
-    parser.add_argument("--only", nargs="+", choices=["ours", "plain", "overhead", "picture"])
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS)
+    parser.add_argument("--kinds", nargs="+", choices=list(trials.KINDS), help="of faults to processes; all without it")
     parser.add_argument("--count", nargs="*", default=[], metavar="kind=count", help="trials of a kind")
     given = parser.parse_args()
-    parts = given.only or ["ours", "plain", "overhead", *(["picture"] if given.picture else [])]
     counts = dict(QUICK if given.quick else trials.RELEASE)
     counts |= {kind: int(count) for kind, count in (one.split("=") for one in given.count)}
-    if given.kills:
-        counts["kills"] = given.kills
-    machine = f"{platform.processor() or platform.machine()}, {len(os.sched_getaffinity(0))} cores, one thread, CPU"
-    figures: list[dict[str, Any]] = []
-
-    def note(figure: str, value: Any, unit: str, goal: str, conditions: str = "") -> None:
-        conditions = "; ".join(part for part in (conditions, f"seed {given.seed}", machine) if part)
-        figures.append({"figure": figure, "value": value, "unit": unit, "goal": goal, "conditions": conditions})
-
+    record = Record(given.seed, given.keep)
     with tempfile.TemporaryDirectory(prefix="tunesmith-reliability-") as name:
         folder = Path(name)
-        if "ours" in parts:
-            print("tunesmith", flush=True)
-            for one in run_trials(counts, given.seed, folder / "ours"):
-                if "skipped" not in one:
-                    bad = one["stuck"] + one["different"] + len(one["wrong"])
-                    note(one["fault"], bad, f"bad of {one['trials']}", GOALS[one["kind"]], json.dumps(one["figures"]))
-                    for wrong in one["wrong"][:3]:
-                        print(f"      {wrong}")
-        if "plain" in parts:
-            print("transformers.Trainer", flush=True)
-            wanted = PLAIN_QUICK if given.quick else PLAIN
-            for one in run_trials(wanted, given.seed, folder / "plain", "--plain"):
-                if "skipped" not in one:
-                    said = f"{one['stuck']} stuck, {one['different']} silently different; {json.dumps(one['figures'])}"
-                    value = one["stuck"] + one["different"]
-                    note(
-                        f"transformers.Trainer: {one['fault']}",
-                        value,
-                        f"bad of {one['trials']}",
-                        "for comparison",
-                        said,
-                    )
-                    for wrong in sorted(set(one["wrong"]))[:3]:
-                        print(f"      {wrong}")
-        if "overhead" in parts:
-            cost = overhead(folder / "overhead", 4 if given.quick else 40)
-            for name, value in cost.items():
-                print(f"  {name.replace('_', ' '):<52} {value:.4f}")
-                goal = "< 0.02" if name == "share_of_the_run" else ""
-                note(f"demo: {name.replace('_', ' ')}", round(value, 5), "", goal, "a checkpoint every 10 minutes")
-        if "picture" in parts:
-            kills = 10 if given.quick else given.kills or 200
-            drawn = picture(folder / "picture", kills, 20 if given.quick else 120, given.seed, given.picture)
-            print(
-                f"  killed {drawn['kills']} times: {'same' if drawn['same'] else 'ANOTHER'} result; {drawn['hashes']}"
-            )
-            note(
-                "one run killed many times: results that differ",
-                int(not drawn["same"]),
-                f"of {drawn['kills']} kills",
-                "0",
-            )
-    if given.json:
-        given.json.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+        for part in PARTS:
+            if part not in given.only:
+                continue
+            print({"ours": "tunesmith", "plain": "transformers.Trainer"}.get(part, part), flush=True)
+            wanted = counts if part == "ours" else PLAIN_QUICK if given.quick else PLAIN
+            kinds = {kind: count for kind, count in wanted.items() if not given.kinds or kind in given.kinds}
+            if part in ("ours", "plain"):
+                under_faults(record, part, kinds, folder / part)
+            elif part == "mirror":
+                record.once(part, lambda: mirror(given.quick, given.seed))
+            elif part == "inputs":
+                record.once(part, inputs)
+            elif part == "costs":
+                record.once(part, lambda: costs(given.quick, folder))
+            elif given.picture is not None:
+                kills, steps = (10, 20) if given.quick else (200, 120)
+                record.once(part, lambda k=kills, s=steps: drawn(k, s, record, folder / "picture", given.picture))
+            if given.json:
+                given.json.write_text(json.dumps(record.rows, indent=1) + "\n", encoding="utf-8")
 
+
+PARTS = ["ours", "plain", "mirror", "inputs", "costs", "picture"]
 
 if __name__ == "__main__":
     main()

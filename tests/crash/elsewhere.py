@@ -8,9 +8,10 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 import world as w
 from outcome import Outcome, compare, settle
@@ -20,9 +21,18 @@ _ASK_LITTLE = ["evaluate.base=false", "evaluate.max_samples=1", "generate.max_ne
 DOUBLES = Path(__file__).resolve().parents[1] / "doubles"
 
 
+class Bucket(NamedTuple):
+    """A server on loopback, in a process of its own, that speaks to `s3://` and `gs://`."""
+
+    variables: dict[str, str]
+    """Of the environment: what its clients need."""
+    say: Callable[[str], None]
+    """`away` makes it hang and refuse, `back` ends that."""
+
+
 @contextmanager
-def bucket() -> Iterator[dict[str, str]]:
-    """A server on loopback, in a process of its own, that speaks to `s3://` and `gs://`; yields what clients need."""
+def bucket() -> Iterator[Bucket]:
+    """One that runs for a while."""
     server = subprocess.Popen(
         [sys.executable, str(DOUBLES / "bucket_server.py")],
         stdin=subprocess.PIPE,
@@ -30,12 +40,16 @@ def bucket() -> Iterator[dict[str, str]]:
         text=True,
         env={name: value for name, value in os.environ.items() if name != "LD_PRELOAD"},
     )
-    assert server.stdin is not None and server.stdout is not None
+    given, said = server.stdin, server.stdout
+    assert given is not None and said is not None
     with server:
-        address = server.stdout.readline().strip()
+        address = said.readline().strip()
         keys = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_REGION": "us-east-1"}
-        yield {**keys, "AWS_ENDPOINT_URL": address, "STORAGE_EMULATOR_HOST": address}
-        server.stdin.close()
+        yield Bucket(
+            {**keys, "AWS_ENDPOINT_URL": address, "STORAGE_EMULATOR_HOST": address},
+            lambda text: print(text, file=given, flush=True),
+        )
+        given.close()
 
 
 def machines(world: w.World, count: int, chance: random.Random) -> Outcome:
@@ -45,7 +59,8 @@ def machines(world: w.World, count: int, chance: random.Random) -> Outcome:
     """
     outcome, started = Outcome("resumed on an empty machine from s3:// and gs://"), {"s3": 0, "gs": 0}
     lost = attempts = late = 0
-    with bucket() as variables:
+    with bucket() as server:
+        variables = server.variables
         while outcome.trials < count:
             name, kind = f"machine-{attempts}", ("s3", "gs")[attempts // 2 % 2]
             attempts += 1

@@ -440,9 +440,9 @@ KINDS: dict[str, Callable[[w.World, int, random.Random], Outcome]] = {
 SHORT = {"kills": 200, "operations": 24, "refusals": 8, "mutations": 100, "disk_full": 6, "stops": 8, "starters": 1,
          "numbers": 8, "memory": 4, "clocks": 2, "workers": 1, "machines": 2, "fresh": 2}  # fmt: skip
 """Trials of a ring that takes a few minutes on two cores."""
-RELEASE = {"kills": 1000, "operations": 10_000, "refusals": 100, "mutations": 1000, "disk_full": 75, "stops": 100,
+RELEASE = {"kills": 1000, "operations": 10_000, "refusals": 60, "mutations": 1000, "disk_full": 75, "stops": 100,
            "starters": 20, "numbers": 50, "memory": 30, "clocks": 20, "workers": 20, "machines": 20,
-           "fresh": 20}  # fmt: skip
+           "fresh": 10}  # fmt: skip
 """What a release is held to; operations are as many as a run's checkpoints take."""
 
 
