@@ -98,6 +98,11 @@ RULES = (
         "this task has no schema that an answer could be held to", "take it out",
     ),
     Rule(
+        re.compile(r"task\.constrain_values"), "generate.constrain",
+        lambda config, _: config.generate.constrain == "none",
+        "answers are not held to anything", "set generate.constrain: schema",
+    ),
+    Rule(
         re.compile(r"evaluate\.(base|max_samples|confidence)"), "data.test",
         lambda config, _: not config.data.test and not config.builds,
         "there is no test set, so nothing is graded", "add one: data.test: {mine: questions.jsonl}",

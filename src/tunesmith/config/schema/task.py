@@ -54,6 +54,10 @@ class SqlTask(Section):
     mentioned_values: int = Field(0, ge=0, le=20)
     """Name up to this many values of the database that the question mentions, with their columns, after the question:
     `dogs from Cork` is followed by `pets.species = 'dog', owners.city = 'Cork'`. 0 looks nothing up."""
+    constrain_values: bool = False
+    """Under `generate.constrain`, also hold what a query compares with: a text that a column must equal is one that the
+    column holds (or that the question says and no column holds), other texts and numbers come from the question. It
+    keeps a small model from `clinics.name = 'Dental cleaning'`. The columns' values are read from the database."""
     timeout_seconds: float = Field(5.0, gt=0)
     """Time one query may take on the server before it is cancelled."""
     max_rows: int = Field(10_000, ge=1)

@@ -7,8 +7,7 @@ not know it lets pass, because forbidding a right answer costs more than letting
 
 from __future__ import annotations
 
-from collections.abc import Collection
-
+from tunesmith.tasks.sql.domains import Domains
 from tunesmith.tasks.sql.literals import Literals
 from tunesmith.tasks.sql.names import names_of
 from tunesmith.tasks.sql.reader import Reader
@@ -20,19 +19,16 @@ class SchemaConstraint:
     Args:
         schema_text: the prompt's schema as `render_table` writes it, in either style, or plain CREATE TABLE statements.
         question: what was asked; literals are compared with it.
-        strict_literals: whether texts and numbers that a column is compared with must come from the question, the
-            schema or `values`. Off by default: a right value need not be in the question ("Irish" means 'Ireland').
-        values: texts known to occur in the database, for `strict_literals`.
+        domains: what the columns hold. Given, a text that a column must equal is one that it holds, or one that the
+            question says and no column holds; other texts and numbers come from the question or the schema.
     """
 
-    def __init__(
-        self, schema_text: str, question: str, strict_literals: bool = False, values: Collection[str] = ()
-    ) -> None:
+    def __init__(self, schema_text: str, question: str, domains: Domains | None = None) -> None:
         self._names = names_of(schema_text)
         shown = [value for table in self._names.tables.values() for value in table.values]
-        self._literals = Literals(question, [*values, *shown]) if strict_literals else None
-
-        self._stand = (Reader(self._names, self._literals), "")
+        self._literals = Literals(question, shown) if domains is not None else None
+        self._domains = domains
+        self._stand = (Reader(self._names, self._literals, domains), "")
         """A reader, and the text it has read: candidates for one answer differ only after it."""
 
     def allows(self, text: str) -> bool:
@@ -53,4 +49,4 @@ class SchemaConstraint:
         reader, done = self._stand
         if text.startswith(done):
             return reader.copy(), done
-        return Reader(self._names, self._literals), ""
+        return Reader(self._names, self._literals, self._domains), ""

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections import defaultdict
+from collections import Counter, defaultdict
 from typing import Any
 
 import psycopg
 from psycopg import sql as psql
 
+from tunesmith.tasks.sql.domains import Domains
 from tunesmith.tasks.sql.mentions import MOST_VALUES, Mentions, text_values
 from tunesmith.tasks.sql.postgres import Server
 from tunesmith.tasks.sql.schema import Column, Schema, Table
@@ -120,6 +121,22 @@ def read_mentions(server: Server, schema: Schema) -> Mentions:
         return column_values(server, schema.database, table, column, limit=MOST_VALUES)
 
     return Mentions(text_values(schema, values))
+
+
+def read_domains(server: Server, schema: Schema) -> Domains:
+    """What the text columns of the database hold, where that can be read whole: keys and large tables are left out."""
+    found: dict[tuple[str, str], list[str]] = {}
+    namesakes = Counter(table.name for table in schema.tables)
+    for table in schema.tables:
+        if table.rows >= _ROWS_READ or namesakes[table.name] > 1:
+            continue
+        for column in table.columns:
+            if column.kind == "text" and not column.references:
+                name = f"{table.schema}.{table.name}"
+                values = column_values(server, schema.database, name, column.name, limit=MOST_VALUES)
+                if 0 < len(values) < MOST_VALUES and all(isinstance(value, str) for value in values):
+                    found[table.name, column.name] = values
+    return Domains(found)
 
 
 def _with_values(server: Server, database: str, table: Table, column: Column, most: int) -> Column:

@@ -31,8 +31,8 @@ class Literals:
 
     def __init__(self, question: str, values: Collection[str] = ()) -> None:
         lower = question.lower()
-        self._question = f" {_plain(question)} "
-        self._values = [_plain(value) for value in values]
+        self._question = f" {plain(question)} "
+        self._values = [plain(value) for value in values]
         numbers = {found.replace(",", "") for found in re.findall(r"\d[\d,]*(?:\.\d+)?", lower)}
         numbers |= {found.rstrip(".") for found in re.findall(r"\d+(?:\.\d+)?", lower)}
         numbers |= {str(int(float(n) * 1000)) for n in re.findall(r"(\d+(?:\.\d+)?)\s?k\b", lower)}
@@ -54,10 +54,14 @@ class Literals:
             return not self._years or any(
                 str(int(year) + step).startswith(bare[:4]) for year in self._years for step in (-1, 0, 1)
             )
-        plain = _plain(bare)
-        if not plain or f" {plain}" in self._question:
+        bare = plain(bare)
+        if not bare or f" {bare}" in self._question:
             return True
-        return any(value == plain if closed else value.startswith(plain) for value in self._values)
+        return any(value == bare if closed else value.startswith(bare) for value in self._values)
+
+    def asks_for(self, text: str) -> bool:
+        """Whether the question says a text, from the start of a word."""
+        return f" {plain(text)}" in self._question
 
     def number(self, text: str, closed: bool) -> bool:
         """The same for a number."""
@@ -71,5 +75,6 @@ def _is_month(word: str, month: str) -> bool:
     return word == month or (len(word) == 3 and month.startswith(word))
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
+    """A text without regard to case, with `_`, `-` and spaces as one."""
     return " ".join(re.sub(r"[\W_]+", " ", text.lower()).split())

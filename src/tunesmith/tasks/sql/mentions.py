@@ -63,7 +63,7 @@ class Mentions:
         self._whole: defaultdict[tuple[str, ...], list[Mention]] = defaultdict(list)
         self._starts: defaultdict[tuple[str, ...], list[Mention]] = defaultdict(list)
         for table, column, value in values:
-            words = _words(value)
+            words = stems(value)
             if not 0 < len(words) <= _MOST_WORDS or len(value) < 2 or value.isdigit():
                 continue
             if len(words) == 1 and words[0] in _FUNCTION_WORDS:
@@ -77,7 +77,7 @@ class Mentions:
 
         `Three Bridges` finds 'Three Bridges Vets' where no other value begins so.
         """
-        words = _words(question)
+        words = stems(question)
         found: list[Mention] = []
         at = 0
         while at < len(words) and len(found) < most:
@@ -122,7 +122,8 @@ def text_values(schema: Schema, values: Callable[[str, str], Sequence[Any]]) -> 
                         yield table.qualified, column.name, value
 
 
-def _words(text: str) -> tuple[str, ...]:
+def stems(text: str) -> tuple[str, ...]:
+    """The words of a text, small and in the singular, roughly."""
     return tuple(_stem(word) for word in _WORD.findall(text.lower()))
 
 

@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable
 from copy import copy
 from dataclasses import replace
 
+from tunesmith.tasks.sql.domains import Domains
 from tunesmith.tasks.sql.literals import Literals
 from tunesmith.tasks.sql.names import Names, in_order
 from tunesmith.tasks.sql.schema import quote
@@ -65,6 +66,7 @@ _LITERALS = {
 """How a text must begin to be compared with a column of that kind: '2024-01-01', 'today', 'true'."""
 _TESTS = frozenset(("is", "in", "like", "ilike", "between", "similar", "isnull", "notnull"))
 _COMPARISONS = frozenset("= <> != < > <= >=".split())
+_EQUALITIES = frozenset(("=", "<>", "!=", "in"))
 _SIGNS = _COMPARISONS | frozenset(":: || ~* !~ - + * / % ( ) , . ; ~ [ ]".split())
 _FRESH = frozenset(CLAUSES) | JOINS | CASE | SET_OPERATIONS | {"and", "or", "case", "on", ",", "select"}
 """Tokens after which a new comparison may stand."""
@@ -73,9 +75,10 @@ _FRESH = frozenset(CLAUSES) | JOINS | CASE | SET_OPERATIONS | {"and", "or", "cas
 class Reader(Resolver):
     """Reads one text, left to right, once."""
 
-    def __init__(self, names: Names, literals: Literals | None) -> None:
+    def __init__(self, names: Names, literals: Literals | None, domains: Domains | None = None) -> None:
         self.names = names
         self.literals = literals
+        self.domains = domains
         self.ctes: dict[str, Columns] = {}
         self.writing: list[str] = []
         """Names of the WITH queries being written, innermost last."""
@@ -99,6 +102,9 @@ class Reader(Resolver):
         """The same of the column that a literal here is compared with."""
         self.compared = False
         """Whether a literal here is compared with a column."""
+        self.place = None
+        self.equalled: tuple[str, str] | None = None
+        """Table and column that a literal here must equal, or differ from."""
 
     def read(self, text: str, start: int = 0) -> tuple[Reader, int] | None:
         """Read on from `start`; the last word may be unfinished.
@@ -185,10 +191,13 @@ class Reader(Resolver):
         self.before, self.previous = self.previous, token
         if token in _COMPARISONS or token in ("like", "ilike", "in", "between"):
             self.compared, self.against = True, self.kind
+            self.equalled = self.place if token in _EQUALITIES else None
         elif token not in ("(", ",", "'", "0", "infix", "-") and not (token == "and" and self.before in ("'", "0")):
-            self.compared, self.against = False, None
+            self.compared, self.against, self.equalled = False, None, None
         if token != "infix":
             self.kind = kind
+        if token not in ("infix", "name"):
+            self.place = None
 
     def _operand(self) -> None:
         """Check that a literal may stand here."""
@@ -202,7 +211,16 @@ class Reader(Resolver):
         wanted = _LITERALS.get(self.against or "")
         require(not (self.compared and wanted) or bool(wanted and wanted.match(token[1:].rstrip("'"))))
         text = (token[1:-1] if closed else token[1:]).replace("''", "'")
-        require(not (self.literals and self.compared and not self.literals.text(text, closed)))
+        require(not (self.literals and self.compared) or self._has_cause(text, closed))
+
+    def _has_cause(self, text: str, closed: bool) -> bool:
+        """Whether the question, or what the column holds, gives cause to compare with a text."""
+        assert self.literals is not None
+        if self.domains is None or self.equalled is None or self.equalled not in self.domains:
+            return self.literals.text(text, closed)
+        # What no column holds can only be what the question says: then the right answer is that there is none.
+        foreign = not closed or self.domains.is_foreign(text)
+        return self.domains.holds(self.equalled, text, closed) or (foreign and self.literals.asks_for(text))
 
     def _number(self, token: str, closed: bool) -> None:
         if self.frame.kind == "type":

@@ -128,6 +128,8 @@ class Resolver:
     names: Names
     ctes: dict[str, Columns]
     frames: list[Frame]
+    place: tuple[str, str] | None
+    """Table and column just read, where both are known."""
 
     @property
     def frame(self) -> Frame:
@@ -179,7 +181,7 @@ class Resolver:
 
     def _column(self, qualifier: str | None, word: str, partial: bool) -> str | None:
         """Check a column, note what it promises or joins, and say of what kind it is."""
-        scope = self.scope
+        scope, self.place = self.scope, None
         if qualifier is None:
             require(self._is_known(word, partial) and self._suits_some(word, partial))
             source = next((s for s in scope.sources if s.columns and word in s.columns), None)
@@ -206,6 +208,8 @@ class Resolver:
                 scope.item = word
         if source is not None and source.table is None or any(s.columns is None for s in scope.sources):
             return None
+        if source is not None and source.table is not None:
+            self.place = (source.table, word)
         return self.names.kind(source.table if source else None, word)
 
     def _suits(self, table: str | None, column: str) -> bool:

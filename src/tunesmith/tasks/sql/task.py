@@ -10,8 +10,9 @@ from typing import Any
 from tunesmith.config import schema
 from tunesmith.errors import DataError
 from tunesmith.tasks.sql.cheap import cheap_answers
+from tunesmith.tasks.sql.domains import Domains
 from tunesmith.tasks.sql.grade import SqlGrader
-from tunesmith.tasks.sql.introspect import read_mentions, read_schema
+from tunesmith.tasks.sql.introspect import read_domains, read_mentions, read_schema
 from tunesmith.tasks.sql.mentions import Mentions, mention_text, with_mentions
 from tunesmith.tasks.sql.postgres import Server, open_server
 from tunesmith.tasks.sql.prune import schema_text
@@ -44,6 +45,7 @@ class SqlTask:
         self._environ = os.environ if environ is None else environ
         self._schemas: dict[str, Schema] = {}
         self._mentions: dict[str, Mentions] = {}
+        self._domains: dict[str, Domains] = {}
         self._marks: SqlGrader | None = None
 
     def server(self) -> Server:
@@ -103,11 +105,13 @@ class SqlTask:
         return self._grader().grade(str(example.meta["database"]), golds, completion)
 
     def constraint(self, example: Example) -> Constraint:
-        """Holds an answer to the tables and columns that the prompt shows."""
+        """Holds an answer to the names that the prompt shows, and to values where the settings ask for it."""
         from tunesmith.tasks.sql.constrain import SchemaConstraint
 
         shown = example.messages[0].content.removeprefix(SYSTEM).strip()
-        constraint: Constraint = SchemaConstraint(shown, example.messages[1].content)
+        database = str(example.meta["database"])
+        domains = self._domains_of(database) if self._config.constrain_values else None
+        constraint: Constraint = SchemaConstraint(shown, example.messages[1].content, domains)
         return constraint
 
     def cheap_answers(self, example: Example) -> Mapping[str, str]:
@@ -149,6 +153,11 @@ class SqlTask:
         if database not in self._schemas:
             self._schemas[database] = read_schema(self.server(), database, self._config.sample_values)
         return self._schemas[database]
+
+    def _domains_of(self, database: str) -> Domains:
+        if database not in self._domains:
+            self._domains[database] = read_domains(self.server(), self._schema(database))
+        return self._domains[database]
 
     def _mentions_of(self, database: str) -> Mentions:
         if database not in self._mentions:

@@ -211,6 +211,19 @@ def test_what_a_question_mentions_is_looked_up_and_follows_it(shop_settings: Set
     assert made.meta["question"] == "Which paid orders are from Paris?"
 
 
+def test_answers_can_be_held_to_what_the_columns_hold(shop_settings: Settings, server: Server) -> None:
+    task = SqlTask(shop_settings.model_copy(update={"constrain_values": True}), server)
+    (made,) = task.examples(record(question="Which paid orders are from Paris?"))
+    held, free = task.constraint(made), SqlTask(shop_settings, server).constraint(made)
+    start = "SELECT COUNT(*) FROM orders JOIN customers ON orders.customer_id = customers.id WHERE "
+    for right in ("customers.city = 'Paris'", "orders.status = 'paid'", "customers.city IN ('Paris')"):
+        assert held.allows(start + right) and held.complete(start + right)
+    for wrong in ("orders.status = 'Paris'", "customers.city = 'paid'", "customers.city = 'Pariz'"):
+        assert free.allows(start + wrong) and not held.allows(start + wrong)
+    (made,) = task.examples(record(question="Which orders are from Atlantis?"))
+    assert task.constraint(made).allows(start + "customers.city = 'Atlantis'"), "then there are none"
+
+
 def test_what_a_record_says_is_mentioned_needs_no_server() -> None:
     task = SqlTask(Settings(mentioned_values=4), environ={})
     given = record(database="any", schema="t(id)", mentioned="t.name = 'x'")
