@@ -132,12 +132,12 @@ def value_of(condition: Condition) -> str:
 
 
 def list_of_parent(book: Book, rng: random.Random) -> Query | None:
-    e = book.edge(rng)
+    e = book.edge(rng, named=True)
     found = of_parent(e, rng)
     if found is None or not e.child.label:
         return None
     condition, after = found
-    own = draw(e.child, rng, qualified=True) if rng.random() < 0.2 else None
+    own = draw(e.child, rng, qualified=True) if rng.random() < 0.4 else None
     noun = own.on(e.child.many) if own else e.child.many
     sql = f"SELECT {e.child.shown(True)} FROM {full(e.child, e)} WHERE {condition.sql}" + (
         f" AND {own.sql}" if own else ""
@@ -161,7 +161,7 @@ def attribute_of_parent(book: Book, rng: random.Random) -> Query | None:
 
 def parent_of_child(book: Book, rng: random.Random) -> Query | None:
     """The parent's label or attribute for one named child."""
-    e = book.edge(rng)
+    e = book.edge(rng, named=True)
     child, parent = e.child, e.parent
     if len(child.label) != 1 or not child.values(child.label[0]) or not parent.label:
         return None
@@ -287,7 +287,7 @@ def category_of_child(book: Book, rng: random.Random) -> Query | None:
 
 def with_parent(book: Book, rng: random.Random) -> Query | None:
     """Children beside the parent they belong to."""
-    e = book.edge(rng)
+    e = book.edge(rng, named=True)
     child, parent = e.child, e.parent
     if not child.label or not parent.label:
         return None
@@ -547,7 +547,7 @@ def average_children(book: Book, rng: random.Random) -> Query | None:
 
 def top_of_parent(book: Book, rng: random.Random) -> Query | None:
     """The first children of one parent by a column."""
-    e = book.edge(rng)
+    e = book.edge(rng, named=True)
     child, columns = e.child, (*e.child.measures, *e.child.dates)
     found = of_parent(e, rng)
     if found is None or not columns or not child.label:

@@ -211,6 +211,7 @@ class Book:
             for c in s.table.columns
             if c.references and c.references[0] in by_name and c.references[0] != s.table.name
         )
+        self._named = tuple(edge for edge in self.edges if edge.child.label)
         self.loops = tuple(
             Edge(s, c.name, s, c.references[1])
             for s in self.subjects
@@ -223,8 +224,9 @@ class Book:
         weights = [1.0 + len(s.attributes) + 2.0 * bool(s.label) for s in self.subjects]
         return rng.choices(self.subjects, weights)[0]
 
-    def edge(self, rng: random.Random) -> Edge:
-        return rng.choice(self.edges)
+    def edge(self, rng: random.Random, named: bool = False) -> Edge:
+        """Any foreign key; with `named`, one of a table whose rows go by a name, where there is one."""
+        return rng.choice((named and self._named) or self.edges)
 
     def only_money(self, parent: Subject) -> bool:
         """Whether money is in one column of one table that belongs to the parent: `top clients by spend` is clear."""
