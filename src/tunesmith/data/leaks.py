@@ -6,6 +6,7 @@ questions are new (always), that their skeletons are, that its databases are (`d
 
 from __future__ import annotations
 
+import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -41,6 +42,8 @@ class Held(NamedTuple):
     target: str = ""
     database: str = ""
     skeleton: str = ""
+    facts: str = ""
+    """What `facts_of` says of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +79,7 @@ def held(name: str, examples: Iterable[Example]) -> list[Held]:
             one.target,
             str(one.meta.get("database", "")),
             skeleton_of(one),
+            facts_of(one),
         )
         for one in examples
     ]
@@ -91,6 +95,18 @@ def skeleton_of(example: Example) -> str:
     if not example.meta.get("database"):
         return ""
     return str(example.meta.get("skeleton") or "") or " ".join(_LITERAL.sub("?", example.target).casefold().split())
+
+
+def facts_of(example: Example) -> str:
+    """What makes the answer right, where the record says it: the facts it must state, or the tool call it must be."""
+    checks = example.meta.get("checks")
+    if isinstance(checks, Mapping) and checks.get("include"):
+        return plain(json.dumps(checks["include"], ensure_ascii=False))
+    try:
+        call = json.loads(example.target)
+    except ValueError:
+        return ""
+    return json.dumps(call, sort_keys=True, ensure_ascii=False) if isinstance(call, dict) else ""
 
 
 class Detective:
@@ -141,9 +157,12 @@ class Detective:
 
     def _gives_away(self, example: Example, question: str, database: str, one: Held) -> bool:
         """Whether a similar question is the same one. The same template with other values is another question: with
-        queries the right query tells, elsewhere the numbers and quoted texts."""
+        queries the right query tells, where the record says them the facts or the call, elsewhere the answer, the
+        numbers and quoted texts."""
         if database and one.database:
             return database == one.database and plain(example.target) == plain(one.target)
+        if one.facts and (facts := facts_of(example)):
+            return facts == one.facts
         if one.target and plain(example.target) == plain(one.target):
             return True
         return Counter(_VALUE.findall(question)) == Counter(_VALUE.findall(one.question))
@@ -155,8 +174,12 @@ class Detective:
             one = self._held[at]
             if count < _CONTAINED * self._run_counts[at] or one.database not in ("", database):
                 continue
-            values = set(_VALUE.findall(one.question))
-            if values <= set(_VALUE.findall(text)) and (not one.database or plain(one.target) in plain(text)):
+            facts = facts_of(example)
+            if one.facts and facts and facts != one.facts:
+                continue
+            if Counter(_VALUE.findall(one.question)) <= Counter(_VALUE.findall(text)) and (
+                not one.database or plain(one.target) in plain(text)
+            ):
                 return at
         return None
 

@@ -104,9 +104,19 @@ def write_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
     from safetensors.torch import save_file
 
     try:
-        save_file(dict(tensors), path)
+        save_file(_apart(tensors), path)
     except SafetensorError as error:
         raise _os_error(path, str(error)) from error
+
+
+def _apart(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Each with memory of its own: a first and last layer that are one matrix have two names, and stand there twice."""
+    kept: dict[str, Tensor] = {}
+    seen = set[int]()
+    for name, tensor in tensors.items():
+        kept[name] = tensor.clone() if tensor.data_ptr() in seen else tensor
+        seen.add(tensor.data_ptr())
+    return kept
 
 
 def _os_error(path: Path, text: str) -> OSError:

@@ -52,6 +52,28 @@ def test_a_template_with_the_same_answer_is_a_near_duplicate() -> None:
     assert kinds([example(other, "13")], [example(ROPE)], similarity=0.6) == []
 
 
+def test_stated_facts_and_tool_calls_decide_whether_two_requests_are_the_same() -> None:
+    asked = "can I pick up the {} on Sunday, or are you closed then?"
+    says = "We are closed. Please come for the {} on another day."
+
+    def stating(item: str, at: int = 1) -> Example:
+        return example(asked.format(item), says.format(item), at, checks={"include": ["closed", item]})
+
+    assert kinds([stating("shelf")], [stating("lamp")]) == []
+    again = example(asked.format("lamps"), "Closed, the lamp waits.", checks={"include": ["closed", "lamp"]})
+    assert kinds([again], [stating("lamp")]) == ["near duplicate"]
+    call = '{"name": "check_stock", "arguments": {"item": "%s", "count": 3}}'
+    one, other = (
+        example(f"I need 3 of your large garden {item}, are they in stock?", call % item) for item in ("shelf", "chair")
+    )
+    assert kinds([one], [other]) == []
+
+
+def test_the_numbers_of_a_contained_question_must_all_be_there_as_often() -> None:
+    bags = "buys {} bags of 4 flowers and 3 single ones. How many flowers is that in all?"
+    assert kinds([example("David " + bags.format(2), "11")], [example("Carla " + bags.format(3), "15")]) == []
+
+
 def test_a_query_decides_whether_two_questions_to_a_database_are_the_same() -> None:
     asked = "How many customers live in the town of Hải Phòng at the moment?"
     sql = "SELECT count(*) FROM customers WHERE town = 'Hải Phòng'"

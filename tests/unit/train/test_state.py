@@ -173,6 +173,16 @@ def test_weights_that_are_no_numbers_are_never_written(tmp_path: Path, adapted: 
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_matrix_with_two_names_is_written_and_comes_back_under_both(tmp_path: Path) -> None:
+    """As the first and the last layer of a small model are one, and `lora.modules_to_save` trains it."""
+    matrix = torch.arange(6.0).reshape(2, 3)
+    write_tensors({"embed_tokens": matrix, "lm_head": matrix, "other": matrix + 1}, tmp_path / "weights.safetensors")
+    from safetensors.torch import load_file
+
+    read = load_file(tmp_path / "weights.safetensors")
+    assert torch.equal(read["embed_tokens"], matrix) and torch.equal(read["lm_head"], matrix)
+
+
 def test_a_full_disk_is_the_error_that_it_is_for_any_file(tmp_path: Path) -> None:
     with pytest.raises(OSError) as refused:
         write_tensors({"a": torch.zeros(4)}, tmp_path / "missing" / "a.safetensors")

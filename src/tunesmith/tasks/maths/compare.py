@@ -31,6 +31,11 @@ _RATIO_WORD = re.compile(r"\s*(\d+)\s+(?:to|so với)\s+(\d+)\s*")
 _ASKS_RATIO = re.compile(r"tỉ số|tỷ số|tỉ lệ|tỷ lệ|ratio", re.IGNORECASE)
 _ASKS_WORDS = re.compile(r"đọc|bằng chữ|in words", re.IGNORECASE)
 _SEPARATOR = re.compile(r"[\s,;.:()\[\]=*&|/-]*(?:\b(?:và|and|hoặc|or|lần lượt|respectively)\b[\s,;.:()-]*)*")
+_CORRECTED = re.compile(
+    r"^.*\b(?:không phải(?: là)?|chẳng phải|not)\s+[^\n]{1,60}?[,\s](?:mà(?: phải)? là|mà|but(?: is)?)\s+",
+    re.IGNORECASE,
+)
+"""`not 6 but 5` says 5."""
 _FUNCTIONS = frozenset(
     "sin cos tan cot sec csc log ln lim exp sqrt pi pm cup cap infty in min max det i e le ge lt gt neq".split()
 )
@@ -63,6 +68,7 @@ def compare(gold: str, answer: str, about: Circumstances) -> Verdict:
             return chosen
     if squeezed(gold) == squeezed(answer):
         return SAME
+    answer = _CORRECTED.sub("", answer)
     if denied(answer) and not denied(gold):
         failure = "wrong_answer" if re.search(r"\d", answer) else "no_number"
         return Verdict(False, "the answer says what it is not", failure)
@@ -360,9 +366,12 @@ def _words_outside(text: str, quantities: list[Quantity]) -> tuple[str, str]:
 
 def _is_symbolic(text: str) -> bool:
     """Whether a text is algebra, sets, intervals or matrices rather than quantities or words."""
-    if re.search(r"\\(?:sqrt|pi|begin|cup|cap|infty|pm|in|sin|cos|tan|log|ln|le|ge|lt|gt|ne|frac\{[^{}]*[a-z])", text):
+    if re.search(
+        r"\\\{|\\(?:sqrt|pi|begin|cup|cap|infty|pm|in|sin|cos|tan|log|ln|le|ge|lt|gt|ne|frac\{[^{}]*[a-z])", text
+    ):
         return True
     written = re.sub(r"(?<=[\d)])\s*x\s*(?=[\d(])", "×", plain(text))
+    written = re.sub(r"(?<=\d)[eE](?=[-+]?\d)", "", written)  # 1e3 is a number
     if re.search(r"[≤≥<>∪∩√π∞±]", written):
         return re.search(r"[\w]", written) is not None
     if re.search(r"[A-Za-z]_|\d!", written):

@@ -70,5 +70,9 @@ def _fraction(found: re.Match[str]) -> str:
 
 
 def squeezed(text: str) -> str:
-    """The plain text without spaces, capitals and a final full stop: what two answers share that are the same."""
-    return re.sub(r"\s+", "", plain(text)).casefold().rstrip(".")
+    """The plain text without spaces, capitals and a final full stop: what two answers share that are the same.
+
+    A space between two digits stays, for `1 2/3` is not `12/3`; one that groups thousands goes.
+    """
+    written = re.sub(r"(?<=\d)\s+(?=\d{3}(?!\d))", "", plain(text))
+    return re.sub(r"(?<!\d)\s+|\s+(?!\d)", "", written).casefold().rstrip(".")

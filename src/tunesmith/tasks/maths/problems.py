@@ -29,8 +29,6 @@ class Problem:
     question: str
     steps: tuple[str, ...]
     answer: str
-    values: tuple[int | Fraction, ...]
-    """The numbers that make it this problem and no other of its kind."""
 
 
 class Draw:
@@ -99,7 +97,7 @@ def _joined(d: Draw) -> Problem:
                 f"{d.who} collects {a} {d.thing} and {d.other} collects {b}. How many {d.thing} do they have in all?",
             ]
         )
-    return Problem(q, (d.line("Có tất cả là", f"{a} + {b}", a + b, d.thing),), _counted(d, a + b), (a, b))
+    return Problem(q, (d.line("Có tất cả là", f"{a} + {b}", a + b, d.thing),), _counted(d, a + b))
 
 
 def _taken(d: Draw) -> Problem:
@@ -119,7 +117,7 @@ def _taken(d: Draw) -> Problem:
                 f"A shop has {a} {d.thing} and sells {b} of them. How many {d.thing} are left?",
             ]
         )
-    return Problem(q, (d.line("Còn lại là", f"{a} - {b}", left, d.thing),), _counted(d, left), (a, b))
+    return Problem(q, (d.line("Còn lại là", f"{a} - {b}", left, d.thing),), _counted(d, left))
 
 
 def _grouped(d: Draw) -> Problem:
@@ -134,7 +132,6 @@ def _grouped(d: Draw) -> Problem:
         q,
         (d.line("Có tất cả là", f"{c} {times} {k}" if d.vi else f"{k} {times} {c}", k * c, d.thing),),
         _counted(d, k * c),
-        (k, c),
     )
 
 
@@ -145,9 +142,7 @@ def _shared(d: Draw) -> Problem:
         if d.vi
         else f"{d.who} shares {k * c} {d.thing} equally among {k} friends. How many {d.thing} does each get?"
     )
-    return Problem(
-        q, (d.line("Mỗi bạn được là", f"{k * c} {':' if d.vi else '÷'} {k}", c, d.thing),), _counted(d, c), (k, c)
-    )
+    return Problem(q, (d.line("Mỗi bạn được là", f"{k * c} {':' if d.vi else '÷'} {k}", c, d.thing),), _counted(d, c))
 
 
 def _bought(d: Draw) -> Problem:
@@ -157,7 +152,7 @@ def _bought(d: Draw) -> Problem:
         if d.vi
         else f"{d.who} buys {k} tickets at {d.cost(price)} each. How many dollars is that?"
     )
-    return Problem(q, (_product(d, "Số tiền phải trả là", price, k),), d.cost(price * k), (k, price))
+    return Problem(q, (_product(d, "Số tiền phải trả là", price, k),), d.cost(price * k))
 
 
 def _changed(d: Draw) -> Problem:
@@ -173,7 +168,7 @@ def _changed(d: Draw) -> Problem:
     second = d.line(
         "Số tiền được trả lại là", f"{d.number(paid)} - {d.number(price * k, True)}", left, "đồng" if d.vi else "$"
     )
-    return Problem(q, (_product(d, "Số tiền mua là", price, k), second), d.cost(left), (k, price))
+    return Problem(q, (_product(d, "Số tiền mua là", price, k), second), d.cost(left))
 
 
 def _more_together(d: Draw) -> Problem:
@@ -187,7 +182,7 @@ def _more_together(d: Draw) -> Problem:
         d.line(f"{d.other} có là", f"{a} + {b}", a + b, d.thing),
         d.line("Cả hai có là", f"{a} + {a + b}", 2 * a + b, d.thing),
     )
-    return Problem(q, steps, _counted(d, 2 * a + b), (a, b))
+    return Problem(q, steps, _counted(d, 2 * a + b))
 
 
 def _times_as_many(d: Draw) -> Problem:
@@ -201,7 +196,6 @@ def _times_as_many(d: Draw) -> Problem:
         q,
         (d.line(f"{d.other} có là", f"{a} x {k}" if d.vi else f"{k} × {a}", a * k, d.thing),),
         _counted(d, a * k),
-        (a, k),
     )
 
 
@@ -213,7 +207,7 @@ def _lengths_joined(d: Draw) -> Problem:
         if d.vi
         else f"A rope of {x} m is tied to a rope of {y} m. How many metres is that in all?"
     )
-    return Problem(q, (d.line("Sợi dây dài là", f"{x} + {y}", a + b, "m"),), f"{d.number(a + b)} m", (a, b))
+    return Problem(q, (d.line("Sợi dây dài là", f"{x} + {y}", a + b, "m"),), f"{d.number(a + b)} m")
 
 
 def _length_cut(d: Draw) -> Problem:
@@ -224,7 +218,7 @@ def _length_cut(d: Draw) -> Problem:
         if d.vi
         else f"{y} m are cut from a ribbon of {x} m. How many metres are left?"
     )
-    return Problem(q, (d.line("Còn lại là", f"{x} - {y}", left, "m"),), f"{d.number(left)} m", (b, left))
+    return Problem(q, (d.line("Còn lại là", f"{x} - {y}", left, "m"),), f"{d.number(left)} m")
 
 
 def _area(d: Draw) -> Problem:
@@ -235,7 +229,7 @@ def _area(d: Draw) -> Problem:
         else f"A garden is {a} m long and {b} m wide. What is its area in square metres?"
     )
     return Problem(
-        q, (d.line("Diện tích là", f"{a} {'x' if d.vi else '×'} {b}", a * b, "m²"),), f"{d.number(a * b)} m²", (a, b)
+        q, (d.line("Diện tích là", f"{a} {'x' if d.vi else '×'} {b}", a * b, "m²"),), f"{d.number(a * b)} m²"
     )
 
 
@@ -247,9 +241,7 @@ def _perimeter(d: Draw) -> Problem:
         else f"A yard is {a} m long and {b} m wide. What is its perimeter in metres?"
     )
     times = "x" if d.vi else "×"
-    return Problem(
-        q, (d.line("Chu vi là", f"({a} + {b}) {times} 2", 2 * (a + b), "m"),), f"{d.number(2 * (a + b))} m", (a, b)
-    )
+    return Problem(q, (d.line("Chu vi là", f"({a} + {b}) {times} 2", 2 * (a + b), "m"),), f"{d.number(2 * (a + b))} m")
 
 
 def _travelled(d: Draw) -> Problem:
@@ -263,7 +255,6 @@ def _travelled(d: Draw) -> Problem:
         q,
         (d.line("Quãng đường là", f"{speed} {'x' if d.vi else '×'} {hours}", speed * hours, "km"),),
         f"{d.number(speed * hours)} km",
-        (speed, hours),
     )
 
 
@@ -282,7 +273,7 @@ def _discounted(d: Draw) -> Problem:
         d.line("Số tiền giảm là", f"{d.number(price)} {times} {percent} {over} 100", cut, unit),
         d.line("Giá mới là", f"{d.number(price)} - {d.number(cut)}", price - cut, unit),
     )
-    return Problem(q, steps, d.cost(price - cut), (percent, price))
+    return Problem(q, steps, d.cost(price - cut))
 
 
 def _averaged(d: Draw) -> Problem:
@@ -299,7 +290,7 @@ def _averaged(d: Draw) -> Problem:
         d.line("Tổng là", f"{a} + {b} + {c}", total, d.thing),
         d.line("Trung bình là", f"{total} {':' if d.vi else '÷'} 3", total // 3, d.thing),
     )
-    return Problem(q, steps, _counted(d, total // 3) if d.vi else str(total // 3), (a, b, c))
+    return Problem(q, steps, _counted(d, total // 3) if d.vi else str(total // 3))
 
 
 def _converted(d: Draw) -> Problem:
@@ -314,7 +305,6 @@ def _converted(d: Draw) -> Problem:
         q,
         (d.line("Đổi ra là", f"{x} {'x' if d.vi else '×'} 100", metres * 100, "cm"),),
         f"{d.number(metres * 100)} cm",
-        (metres,),
     )
 
 
@@ -330,7 +320,7 @@ def _minutes(d: Draw) -> Problem:
         d.line("Đổi giờ ra phút", f"{hours} {'x' if d.vi else '×'} 60", 60 * hours, "phút"),
         d.line("Tất cả là", f"{60 * hours} + {minutes}", total, "phút"),
     )
-    return Problem(q, steps, f"{total} {'phút' if d.vi else 'minutes'}", (hours, minutes))
+    return Problem(q, steps, f"{total} {'phút' if d.vi else 'minutes'}")
 
 
 def _part_of(d: Draw) -> Problem:
@@ -347,7 +337,7 @@ def _part_of(d: Draw) -> Problem:
         d.line("Một phần là", f"{whole} {over} {bottom}", each, d.thing),
         d.line("Số phần cho là", f"{each} {times} {top}", each * top, d.thing),
     )
-    return Problem(q, steps, _counted(d, each * top), (bottom, top, each))
+    return Problem(q, steps, _counted(d, each * top))
 
 
 def _percent_of(d: Draw) -> Problem:
@@ -363,7 +353,6 @@ def _percent_of(d: Draw) -> Problem:
         q,
         (f"{part} {':' if d.vi else '÷'} {whole} {'x' if d.vi else '×'} 100 = {d.number(percent)}",),
         f"{d.number(percent)}%",
-        (whole, part),
     )
 
 
@@ -379,7 +368,7 @@ def _two_purchases(d: Draw) -> Problem:
         d.line("Trong hộp có là", f"{c} {times} {k}" if d.vi else f"{k} {times} {c}", k * c, d.thing),
         d.line("Tất cả là", f"{k * c} + {b}", k * c + b, d.thing),
     )
-    return Problem(q, steps, _counted(d, k * c + b), (k, c, b))
+    return Problem(q, steps, _counted(d, k * c + b))
 
 
 def _product(d: Draw, label: str, price: Fraction, k: int) -> str:

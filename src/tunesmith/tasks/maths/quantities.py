@@ -24,6 +24,8 @@ def same_quantity(gold: Quantity, answer: Quantity, about: Circumstances) -> Ver
     counts = "count" in [name for unit in (mine, other) for name, _ in unit.dimension]
     if counts and (mine.noun or other.noun or mine.dimension == other.dimension):  # pairs and dozens of things
         return _same_value(gold, answer, mine.scale, other.scale, about)
+    if counts and not (mine.known and other.known):
+        return _against_count(gold, answer, asked, about)
     if mine.known and not other.known:
         if (
             other.noun
@@ -56,6 +58,18 @@ def same_quantity(gold: Quantity, answer: Quantity, about: Circumstances) -> Ver
             return Verdict(False, "a percentage against another measure", "wrong_unit")
         return Verdict(False, "the unit measures something else", "wrong_unit")
     return _same_value(gold, answer, mine.scale, other.scale, about)
+
+
+def _against_count(gold: Quantity, answer: Quantity, asked: Unit | None, about: Circumstances) -> Verdict:
+    """Dozens or pairs against a bare number: so many things, or so many of them where that is what was asked for."""
+    if asked is not None and asked.dimension in (gold.unit.dimension, answer.unit.dimension):
+        bare = asked.scale
+        return _same_value(gold, answer, *(one.scale if one.known else bare for one in (gold.unit, answer.unit)), about)
+    things = _same_value(gold, answer, gold.unit.scale, answer.unit.scale, about)
+    if things.same or about.units == "required":
+        return things
+    forgiven = _same_value(gold, answer, Fraction(1), Fraction(1), about)  # the word left out of the answer
+    return forgiven if gold.unit.known and forgiven.same else things
 
 
 def _against_percent(gold: Quantity, answer: Quantity, about: Circumstances) -> Verdict:

@@ -102,7 +102,8 @@ _BY_LENGTH = sorted(_UNITS, key=len, reverse=True)
 _NAME = re.compile(
     r"(?:" + "|".join(re.escape(name) for name in _BY_LENGTH) + r")(?![^\W\d_])", re.IGNORECASE
 )  # fmt: skip
-_POWER = re.compile(r"\s*(?:\^?\s*([23])(?!\d)|(vuông|khối))")
+# A digit that stands apart and has a unit of its own is the next part of the measure: 5 m 3 dm.
+_POWER = re.compile(r"(?:\^?([23])(?!\d)|\s*\^?\s*([23])(?!\d|[.,]\d|\s*[^\W\d_])|\s*(vuông|khối))")
 _BEFORE = re.compile(r"(square|sq\.?|cubic|cu\.?)\s+", re.IGNORECASE)
 _PER = re.compile(r"\s*(?:/|\bper\b|\bmỗi\b|\bmột\b|\ban\b|\ba\b)\s*", re.IGNORECASE)
 MULTIPLIERS = {
@@ -175,7 +176,8 @@ def _measure(text: str, at: int) -> tuple[str, int, Fraction, int] | None:
     if before:
         raised = 2 if before[1].lower().startswith("sq") else 3
     elif base == "length" and power == 1 and (marked := _POWER.match(text, end)):
-        raised = int(marked[1]) if marked[1] else 2 if marked[2].lower() == "vuông" else 3
+        digit = marked[1] or marked[2]
+        raised = int(digit) if digit else 2 if marked[3].lower() == "vuông" else 3
         end = marked.end()
     if raised and power == 1:
         power, scale = raised, scale**raised

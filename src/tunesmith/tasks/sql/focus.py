@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from sqlglot import exp
 
 from tunesmith.tasks.sql.catalogue import Catalogue, Field, Name, Relation
-from tunesmith.tasks.sql.structure import parse
+from tunesmith.tasks.sql.structure import POSTGRES, nodes, parse
 
 Place = tuple[Name, str]
 """A column of a table."""
@@ -87,19 +87,19 @@ class _Reader:
     """One query. Names are resolved over the whole query rather than by scope: what is found too much does no harm."""
 
     def __init__(self, tree: exp.Expression, catalogue: Catalogue, found: Focus) -> None:
-        self._tree, self._found = tree, found
+        self._nodes, self._found = list(nodes(tree)), found
         self._tables: dict[str, set[Name]] = defaultdict(set)
         self._outputs: dict[str, list[exp.Expression]] = defaultdict(list)
-        for table in tree.find_all(exp.Table):
+        for table in (node for node in self._nodes if isinstance(node, exp.Table)):
             for relation in catalogue.find(_plain(table.args.get("db")), _plain(table.this)):
                 found.relations[relation.name] = relation
                 self._tables[_plain(table.args.get("alias")) or _plain(table.this)].add(relation.name)
         self._all = {name for names in self._tables.values() for name in names}
-        for alias in tree.find_all(exp.Alias):
+        for alias in (node for node in self._nodes if isinstance(node, exp.Alias)):
             self._outputs[_plain(alias.args.get("alias"))].append(alias.this)
 
     def read(self) -> None:
-        for node in self._tree.walk():
+        for node in self._nodes:
             if isinstance(node, exp.Column):
                 name = _plain(node.this)
                 self._found.names.add(name)
@@ -195,7 +195,7 @@ class _Reader:
             selected = inner.selects if isinstance(inner, exp.Query) else []
             return {place for one in selected for place in self._places(one, depth + 1)}
         found: set[Place] = set()
-        for column in node.find_all(exp.Column):
+        for column in (one for one in nodes(node) if isinstance(one, exp.Column)):
             found |= self._resolve(_plain(column.args.get("table")), _plain(column.this), depth)
         return found
 
@@ -229,7 +229,7 @@ def _constant(node: exp.Expression) -> tuple[str, bool] | None:
         return ("true" if inner.this else "false"), False
     if inner.find(exp.Column, exp.Query, exp.AggFunc, exp.Placeholder, exp.Parameter, exp.Null, exp.Star):
         return None
-    return node.sql(dialect="postgres"), True
+    return node.sql(dialect=POSTGRES), True
 
 
 def _counts(node: exp.Expression, outputs: dict[str, list[exp.Expression]], depth: int = 0) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import re
-import selectors
 import sys
 import time
 from dataclasses import dataclass
@@ -95,10 +94,10 @@ def run_guarded(
     refused = _refuse(sql)
     if refused is None:
         try:
-            _plainly(connection, b"BEGIN TRANSACTION READ WRITE" if writes else b"BEGIN TRANSACTION READ ONLY")
-            result = _stream(connection, sql, limits, started, writes)
+            result = _in_transaction(connection, sql, limits, started, writes)
             if not connection.closed:
-                if refusal := _plainly(connection, b"COMMIT" if writes and result.error is None else b"ROLLBACK"):
+                ending = b"COMMIT" if result.error is None else b"ROLLBACK"
+                if writes and (refusal := _plainly(connection, ending)):
                     result = Result(error=refusal)
                 if not (trusted and _ONLY_READS.match(sql)):
                     _plainly(connection, b"DISCARD ALL")
@@ -125,6 +124,13 @@ def _plainly(connection: psycopg.Connection[Any], statement: bytes) -> SqlError 
             raise psycopg.OperationalError(result.error_message.decode(errors="replace"))
         return _error_of(result, "")
     return None
+
+
+def plainly(connection: psycopg.Connection[Any], statements: str) -> None:
+    """Run statements of our own, in one transaction and one round trip; raises psycopg's errors."""
+    result = connection.pgconn.exec_(statements.encode())
+    if result.status == pq.ExecStatus.FATAL_ERROR:
+        raise psycopg.errors.error_from_result(result)
 
 
 def failure_class(sqlstate: str) -> str:
@@ -181,28 +187,60 @@ class _Abandoned(Exception):
     def __init__(self, sqlstate: str, message: str, failure: str) -> None:
         super().__init__(message)
         self.error = SqlError(sqlstate, message, failure)
+        self.is_large = failure == "too_large"
+        self.columns: tuple[str, ...] = ()
+        """Of what had arrived."""
+        self.rows: tuple[tuple[Any, ...], ...] = ()
 
 
-def _stream(
-    connection: psycopg.Connection[Any], sql: str, limits: Limits, started: float, writes: bool = False
+def _in_transaction(
+    connection: psycopg.Connection[Any], sql: str, limits: Limits, started: float, writes: bool
 ) -> Result:
+    """Begin, run the statement and, where nothing of it is to stay, roll back: all sent at once, in one round trip.
+
+    A pipeline skips what follows an error up to the next sync, so the ROLLBACK stands behind a sync of its own.
+    """
     pgconn = connection.pgconn
+    pgconn.enter_pipeline_mode()
+    pgconn.send_query_params(b"BEGIN TRANSACTION READ WRITE" if writes else b"BEGIN TRANSACTION READ ONLY", None)
     pgconn.send_query_params(sql.encode(), None)
+    pgconn.pipeline_sync()
+    if not writes:
+        pgconn.send_query_params(b"ROLLBACK", None)
+        pgconn.pipeline_sync()
+    arrivals = _Arrivals(pgconn, limits, started + limits.seconds + 0.5)
+    try:
+        begun = arrivals.next()
+        if begun is None or begun.status != pq.ExecStatus.COMMAND_OK or arrivals.next() is not None:
+            raise psycopg.OperationalError("no transaction could be begun")
+        result = _rows_of(connection, arrivals, sql, limits, writes)
+        for _ in range(1 if writes else 4):  # the sync; what ROLLBACK says, the end of that, and its sync
+            arrivals.next()
+        pgconn.exit_pipeline_mode()
+    except _Abandoned as abandoned:
+        _abandon(connection)
+        return Result(abandoned.columns, abandoned.rows, abandoned.error, truncated=abandoned.is_large)
+    return result
+
+
+def _rows_of(
+    connection: psycopg.Connection[Any], arrivals: _Arrivals, sql: str, limits: Limits, writes: bool
+) -> Result:
+    """What the statement gives, row by row as it arrives."""
     if pq.version() >= 170000:
-        pgconn.set_chunked_rows_mode(256)
+        connection.pgconn.set_chunked_rows_mode(256)
     else:
-        pgconn.set_single_row_mode()
+        connection.pgconn.set_single_row_mode()
     columns: tuple[str, ...] = ()
     rows: list[tuple[Any, ...]] = []
     error: SqlError | None = None
     transformer = Transformer(connection)
-    arrivals = _Arrivals(pgconn, limits, started + limits.seconds + 0.5)
     try:
         while (result := arrivals.next()) is not None:
-            status = pq.ExecStatus(result.status)
+            status = result.status
             if status in _ROWS:
                 if not columns and result.nfields:
-                    columns = tuple((result.fname(i) or b"").decode() for i in range(result.nfields))
+                    columns = tuple([(result.fname(i) or b"").decode() for i in range(result.nfields)])
                 if result.ntuples:
                     transformer.set_pgresult(result)
                     rows += transformer.load_rows(0, result.ntuples, tuple)
@@ -222,9 +260,8 @@ def _stream(
             else:  # COPY ... TO STDOUT; the connection now speaks another protocol
                 raise _Abandoned("", "COPY is not a query", "write_attempt")
     except _Abandoned as abandoned:
-        _abandon(connection)
-        large = abandoned.error.failure == "too_large"
-        return Result(columns, tuple(rows[: limits.rows]), abandoned.error, truncated=large)
+        abandoned.columns, abandoned.rows = columns, tuple(rows[: limits.rows])
+        raise
     return Result(() if error else columns, () if error else tuple(rows), error)
 
 
@@ -240,24 +277,26 @@ class _Arrivals:
 
     def next(self) -> pq.abc.PGresult | None:
         while self._pgconn.flush():
-            self._wait(selectors.EVENT_WRITE)
+            self._wait(writing=True)
         while self._pgconn.is_busy():
-            self._wait(selectors.EVENT_READ)
+            self._wait(writing=False)
             self._received += _waiting_bytes(self._pgconn.socket)
             if self._received > self._limits.bytes:
                 raise _Abandoned("", f"the result has more than {self._limits.bytes:,} bytes", "too_large")
             self._pgconn.consume_input()
         return self._pgconn.get_result()
 
-    def _wait(self, event: int) -> None:
-        # PollSelector opens no file of its own, as the default one does; Windows has only select.
-        with getattr(selectors, "PollSelector", selectors.SelectSelector)() as selector:
-            selector.register(self._pgconn.socket, event)
-            if not selector.select(max(0.0, self._deadline - time.perf_counter())):
-                raise _Abandoned("57014", f"no answer after {self._limits.seconds:g} s", "timeout")
+    def _wait(self, *, writing: bool) -> None:
+        if not _is_ready(self._pgconn.socket, writing, max(0.0, self._deadline - time.perf_counter())):
+            raise _Abandoned("57014", f"no answer after {self._limits.seconds:g} s", "timeout")
 
 
 if sys.platform == "win32":
+    import select
+
+    def _is_ready(socket: int, writing: bool, seconds: float) -> bool:
+        ready = select.select([] if writing else [socket], [socket] if writing else [], [], seconds)
+        return any(ready)
 
     def _waiting_bytes(socket: int) -> int:
         """Windows cannot say what waits on a socket; libpq reads at least this much at a time."""
@@ -265,7 +304,14 @@ if sys.platform == "win32":
 else:
     import array
     import fcntl
+    import select
     import termios
+
+    def _is_ready(socket: int, writing: bool, seconds: float) -> bool:
+        # `poll` opens no file of its own, as epoll does, and takes descriptors beyond 1023, as `select` does not.
+        poll = select.poll()
+        poll.register(socket, select.POLLOUT if writing else select.POLLIN)
+        return bool(poll.poll(1000 * seconds))
 
     def _waiting_bytes(socket: int) -> int:
         waiting = array.array("i", [0])

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 from tunesmith.tasks.sql.compare import Verdict, cell, equal, groups
 from tunesmith.tasks.sql.guard import Result
 from tunesmith.tasks.sql.order import own_order, shaken, top_order, uncut
-from tunesmith.tasks.sql.structure import parse
+from tunesmith.tasks.sql.structure import POSTGRES, parse
 
 LUCK = "the right rows, but by luck: the answer leaves open which of several tied rows it keeps"
 
@@ -64,7 +64,7 @@ def is_luck(rows: Rows, gold_sql: str, gold: Result, predicted_sql: str) -> bool
             return False  # our variant cannot be run, which says nothing of the answer
         if not judge(rows, gold_sql, gold, other, again).equal:
             tree = parse(predicted_sql)
-            plain_sql = tree.sql(dialect="postgres") if tree is not None else ""
+            plain_sql = tree.sql(dialect=POSTGRES) if tree is not None else ""
             plain = rows.answer(plain_sql)  # our way of writing it must not be what makes it wrong
             return plain.error is None and judge(rows, gold_sql, gold, plain_sql, plain).equal
     return False

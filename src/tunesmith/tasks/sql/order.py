@@ -9,7 +9,7 @@ from functools import lru_cache
 
 from sqlglot import exp
 
-from tunesmith.tasks.sql.structure import parse
+from tunesmith.tasks.sql.structure import POSTGRES, nodes, parse
 
 VOLATILE = re.compile(
     r"\b(random|random_normal|setseed|clock_timestamp|timeofday|gen_random_uuid|uuid_generate_v[14]|nextval)\s*\(",
@@ -53,7 +53,7 @@ def top_order(sql: str) -> Order | None:
     keys: list[int] = []
     appended: list[exp.Expression] = []
     for ordered in clause.expressions:
-        if VOLATILE.search(ordered.sql(dialect="postgres")):
+        if VOLATILE.search(ordered.sql(dialect=POSTGRES)):
             break  # what follows it decides nothing either
         column = _output_column(tree, ordered.this)
         if column is None:
@@ -66,7 +66,7 @@ def top_order(sql: str) -> Order | None:
         return Order(sql, None)  # what is not among the columns of these cannot be added to them
     for number, key in enumerate(reversed(appended)):
         select.select(exp.alias_(key, f"order_key_{number}"), copy=False)
-    return Order(select.sql(dialect="postgres"), tuple(keys))
+    return Order(select.sql(dialect=POSTGRES, copy=False), tuple(keys))
 
 
 @lru_cache(maxsize=2048)
@@ -81,7 +81,7 @@ def own_order(sql: str) -> Order | None:
     if found is not None or tree is None:
         return found
     inner = _passed_on(_unwrapped(tree))
-    return None if inner is None else own_order(inner.sql(dialect="postgres"))
+    return None if inner is None else own_order(inner.sql(dialect=POSTGRES))
 
 
 @lru_cache(maxsize=2048)
@@ -99,7 +99,7 @@ def uncut(sql: str) -> tuple[str, int, int] | None:
     if limit is None and offset is None:
         return None
     most = limit.args.get("expression") or limit.args.get("count") if limit is not None else None
-    if isinstance(limit, exp.Fetch) and re.search(r"with ties", limit.sql(dialect="postgres"), re.IGNORECASE):
+    if isinstance(limit, exp.Fetch) and re.search(r"with ties", limit.sql(dialect=POSTGRES), re.IGNORECASE):
         return None
     skipped = offset.expression if offset is not None else None
     if not all(part is None or (isinstance(part, exp.Literal) and part.is_int) for part in (most, skipped)):
@@ -108,7 +108,7 @@ def uncut(sql: str) -> tuple[str, int, int] | None:
     wider = tree.copy()
     wider.set("offset", None)
     wider.set("limit", exp.Limit(expression=exp.Literal.number(left_out + taken + _MORE)) if most is not None else None)
-    return wider.sql(dialect="postgres"), taken, left_out
+    return wider.sql(dialect=POSTGRES, copy=False), taken, left_out
 
 
 @lru_cache(maxsize=2048)
@@ -127,7 +127,7 @@ def shaken(sql: str, *, top: bool = True) -> str | None:
         return None
     tree = tree.copy()
     changed = False
-    for node in list(tree.walk()):
+    for node in list(nodes(tree)):
         if not top and node is _unwrapped(tree) and not _distinct_on(node):
             continue
         if isinstance(node, exp.Query) and (node.args.get("limit") or node.args.get("offset") or _distinct_on(node)):
@@ -137,7 +137,7 @@ def shaken(sql: str, *, top: bool = True) -> str | None:
             changed = True
         elif isinstance(node, exp.ArrayAgg | exp.GroupConcat | exp.JSONArrayAgg | exp.AnonymousAggFunc):
             changed |= _shake_aggregate(node)
-    return tree.sql(dialect="postgres") if changed else None
+    return tree.sql(dialect=POSTGRES, copy=False) if changed else None
 
 
 def _shake_query(query: exp.Query) -> bool:

@@ -17,7 +17,7 @@ from psycopg import sql as psql
 
 from tunesmith.config.schema import SqlTask
 from tunesmith.errors import DataError
-from tunesmith.tasks.sql.guard import FAILURES, Limits, Result, SqlError, read_any_date, run_guarded
+from tunesmith.tasks.sql.guard import FAILURES, Limits, Result, SqlError, plainly, read_any_date, run_guarded
 from tunesmith.tasks.sql.home import Own, Private, Use, find_address
 from tunesmith.tasks.sql.loading import USER_SCHEMAS, digest_of
 from tunesmith.types import Finding
@@ -175,7 +175,7 @@ class Server:
     def arrange(self, database: str, statements: str) -> None:
         """Run statements of our own on a copy, as its owner and in one transaction; raises psycopg's errors."""
         with self._lock:
-            self._connection(database, "owner").execute(statements.encode())
+            plainly(self._connection(database, "owner"), statements)
 
     def close(self) -> None:
         """End the connections, and the embedded server. Safe to call twice."""
