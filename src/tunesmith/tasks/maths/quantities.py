@@ -63,8 +63,8 @@ def same_quantity(gold: Quantity, answer: Quantity, about: Circumstances) -> Ver
 def _against_count(gold: Quantity, answer: Quantity, asked: Unit | None, about: Circumstances) -> Verdict:
     """Dozens or pairs against a bare number: so many things, or so many of them where that is what was asked for."""
     if asked is not None and asked.dimension in (gold.unit.dimension, answer.unit.dimension):
-        bare = asked.scale
-        return _same_value(gold, answer, *(one.scale if one.known else bare for one in (gold.unit, answer.unit)), about)
+        right, said = (one.scale if one.known else asked.scale for one in (gold.unit, answer.unit))
+        return _same_value(gold, answer, right, said, about)
     things = _same_value(gold, answer, gold.unit.scale, answer.unit.scale, about)
     if things.same or about.units == "required":
         return things
