@@ -154,7 +154,8 @@ def _generation(config: RunConfig, architecture: Any, workload: Workload, *, gpu
     heads = getattr(architecture, "num_key_value_heads", None) or architecture.num_attention_heads
     width = getattr(architecture, "head_dim", None) or architecture.hidden_size // architecture.num_attention_heads
     layers = architecture.num_hidden_layers
-    new, batch = config.generate.max_new_tokens, min(config.generate.batch_size, max(1, workload.prompts))
+    new = config.generate.max_new_tokens
+    batch = min(config.generate.batch_size, max(1, workload.prompts)) * config.generate.beams
     cache = 2 * layers * heads * width * size * batch * (workload.prompt_tokens + new)
     return {"cache": cache, "logits": batch * architecture.vocab_size * (size + 8)}
 
