@@ -6,6 +6,7 @@ import os
 import re
 import time
 import urllib.parse
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -209,9 +210,11 @@ def open_collection(
             raise ConfigError(
                 "the key would travel unencrypted", place=address.place, remedy="use qdrants://, or unset " + KEY
             )
-        client = QdrantClient(
-            url=address.place, api_key=key or None, timeout=60, check_compatibility=False, prefer_grpc=False
-        )
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Api key is used with an insecure connection")  # to this very machine
+            client = QdrantClient(
+                url=address.place, api_key=key or None, timeout=60, check_compatibility=False, prefer_grpc=False
+            )
     try:
         collection = Collection(client, address, where or {})
         names = sorted(one.name for one in collection._call(client.get_collections).collections)
