@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from tunesmith.report.wording import duration, interval, percent, points
 
 
@@ -18,7 +20,7 @@ def summary_text(summary: Mapping[str, Any], root: Path) -> str:
     """
     lines = ["", *_scores(summary), *_cost(summary), "", *_places(summary, root)]
     if summary.get("status") == "complete" and summary.get("scores"):
-        lines += ["", *_next(root)]
+        lines += ["", *_NEXT.get(_task(root), [])]
     return "\n".join(lines)
 
 
@@ -73,13 +75,32 @@ def _places(summary: Mapping[str, Any], root: Path) -> list[str]:
     return [f"  {name:<9} {_relative(path)}" for name, path in found if path.exists()]
 
 
-def _next(root: Path) -> list[str]:
-    return [
+_NEXT = {
+    "sql": [
         "  The same on a database of your own, on this CPU and then on Mistral-7B with a GPU:",
         "    export TUNESMITH_POSTGRES_URL=postgresql://you@host:5432/  TUNESMITH_DATABASE=yours",
         "    tunesmith run recipes/sql/own-database.yaml",
         "    tunesmith run recipes/sql/mistral-7b.yaml",
-    ]
+    ],
+    "maths": [
+        "  The same on problems of your own (JSON Lines, or a Qdrant collection), with Gemma 3n and a GPU:",
+        "    tunesmith data build maths --from qdrant://host:6333#exams -o data/exams",
+        "    tunesmith run recipes/maths/gemma-3n.yaml",
+    ],
+    "chat": [
+        "  The same on conversations of your own, with Llama 3.2 and a GPU:",
+        "    tunesmith data build chat --from transcripts.jsonl -o data/support",
+        "    tunesmith run recipes/chat/llama-3.2-3b.yaml",
+    ],
+}
+
+
+def _task(root: Path) -> str:
+    try:
+        settings = yaml.safe_load((root / "config.yaml").read_text(encoding="utf-8"))
+        return str(settings["task"]["name"])
+    except (OSError, yaml.YAMLError, KeyError, TypeError):
+        return ""
 
 
 def _relative(path: Path) -> str:

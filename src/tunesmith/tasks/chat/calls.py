@@ -36,7 +36,26 @@ class BrokenCallError(ValueError):
 
 def attempts_call(text: str) -> bool:
     """Whether a text sets out to call a tool, well or badly."""
-    return _TRIES.search(text.strip()) is not None or re.match(r"\s*[a-z_]+\(\s*[\"'{]", text) is not None
+    if _TRIES.search(text.strip()) is not None or re.match(r"\s*[a-z_]+\(\s*[\"'{]", text) is not None:
+        return True
+    fenced = _FENCE.match(text.strip())
+    return _is_call(fenced[1] if fenced else text)
+
+
+def _is_call(body: str) -> bool:
+    """Whether a JSON text has the keys of a call, in whatever order."""
+    try:
+        value = json.loads(body)
+    except (ValueError, RecursionError):
+        return False
+    items = value if isinstance(value, list) else [value]
+    return bool(items) and all(
+        isinstance(item, Mapping)
+        and (
+            isinstance(item.get("function"), Mapping) or ("name" in item and {"arguments", "parameters"} & item.keys())
+        )
+        for item in items
+    )
 
 
 def read_calls(text: str) -> list[Call]:

@@ -40,6 +40,7 @@ TOOLS = [
         f"[TOOL_CALLS] [{BODY}]",
         f"<|python_tag|>{BODY}",
         '<function=weather>{"city": "Huế", "days": 3}</function>',
+        '{"arguments": {"city": "Huế", "days": 3}, "name": "weather"}',
         '{"name": "weather", "parameters": {"city": "Huế", "days": 3}}',
         '{"name": "weather", "arguments": "{\\"city\\": \\"Huế\\", \\"days\\": 3}"}',
         json.dumps({"tool_calls": [{"type": "function", "function": json.loads(BODY)}]}),
@@ -49,7 +50,10 @@ def test_a_call_is_read_in_every_common_writing(text: str) -> None:
     assert read_calls(text) == [WEATHER]
 
 
-@pytest.mark.parametrize("text", ["Hello!", "", "It is {sunny}.", "[1] see below", '{"city": "Huế"}', "weather"])
+@pytest.mark.parametrize(
+    "text",
+    ["Hello!", "", "It is {sunny}.", "[1] see below", '{"city": "Huế"}', '{"city": "Huế", "name": "An"}', "weather"],
+)
 def test_plain_text_is_no_call(text: str) -> None:
     assert read_calls(text) == []
 
