@@ -426,7 +426,7 @@ FAULTS: dict[str, Fault] = {
     "answers are empty": Fault(("continued",), ("answers", "continued"), answers_are_empty),
     "the report is not written": Fault(("continued",), ("report",), report_is_not_written),
     "events are lost": Fault(("continued",), ("resume",), events_are_lost),
-    "nothing is learned": Fault(TRAINING, ("loss falls",), nothing_is_learned),
+    "nothing is learned": Fault(TRAINING, ("loss falls", "all layers"), nothing_is_learned),
     "the weights go the wrong way": Fault(TRAINING, ("loss falls",), the_wrong_way),
     "a layer is left out": Fault(TRAINING, ("all layers",), a_layer_is_left_out),
     "trained weights are lost": Fault(("reloaded",), ("all layers", "same weights"), tamper=trained_weights_are_lost),

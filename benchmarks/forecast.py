@@ -60,6 +60,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--quick", action="store_true", help="three configurations of memory, no timing")
     parser.add_argument("--only", choices=("memory", "time"), help="half of it")
+    parser.add_argument("--name", action="append", help="only configurations whose name holds this; may be repeated")
     parser.add_argument("--json", type=Path, help="also write the figures here, as a list")
     parser.add_argument("--work", nargs=2, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -69,6 +70,8 @@ def main() -> None:
     def figure(name: str, value: float | str, unit: str, goal: str = "") -> None:
         rows.append({"figure": name, "value": value, "unit": unit, "goal": goal, "conditions": conditions})
         print(f"{name:<58} {value:>10} {unit:<10} {f'goal: {goal}' if goal else ''}", flush=True)
+        if arguments.json:  # what is done is kept, whatever becomes of the rest
+            arguments.json.write_text(json.dumps(rows, indent=1))
 
     if arguments.work:
         print(json.dumps(globals()[arguments.work[0]](Path(arguments.work[1]))))
@@ -76,11 +79,11 @@ def main() -> None:
     _libraries()
     with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
         if arguments.only != "time":
-            memory(Path(folder), figure, QUICK if arguments.quick else tuple(CONFIGURATIONS))
+            names = list(QUICK if arguments.quick else CONFIGURATIONS)
+            names = [one for one in names if not arguments.name or any(word in one for word in arguments.name)]
+            memory(Path(folder), figure, tuple(names))
         if arguments.only != "memory" and not arguments.quick:
             seconds(Path(folder), figure)
-    if arguments.json:
-        arguments.json.write_text(json.dumps(rows, indent=1))
 
 
 def memory(folder: Path, figure: Callable[..., None], names: tuple[str, ...]) -> None:
@@ -177,7 +180,7 @@ def _recipe(folder: Path, like: str, changes: list[str], name: str | None = None
     base = [
         f"name={slug}", f"output_dir={folder / 'runs'}", "task=chat", f"data.train={data}",
         "data.validation_share=0.1", f"model.name={model}", "train.batch_size=16", "train.logging_steps=1",
-        "tracking.report_to=[]", "exports=[]",
+        "tracking.report_to=[]", "exports=[]", "evaluate.self_test=0",
     ]  # fmt: skip
     empty = folder / "empty.yaml"
     empty.write_text("{}\n")

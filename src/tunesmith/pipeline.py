@@ -203,10 +203,10 @@ def receipt_of(loaded: Loaded) -> Receipt:
     """Every setting of a recipe as asked and as in force, read back from what would train; nothing is trained."""
     from tunesmith.check import examine
     from tunesmith.check.receipt import dry_receipt
-    from tunesmith.train import BUILDERS
+    from tunesmith.train import build_trainer
 
     with examine(loaded) as subject:
-        return dry_receipt(subject, BUILDERS[loaded.config.train.method])
+        return dry_receipt(subject, build_trainer)
 
 
 def build(bench: Bench) -> None:
@@ -271,7 +271,7 @@ def train(bench: Bench, model: Any, tokenizer: Any, prepared: Prepared, *, resum
     with bench.stage("train"):
         from tunesmith.check.receipt import take_receipt
         from tunesmith.model.lora import add_lora
-        from tunesmith.train import BUILDERS
+        from tunesmith.train import build_trainer
         from tunesmith.train.fit import fit, load_trained
 
         config = bench.config
@@ -279,12 +279,7 @@ def train(bench: Bench, model: Any, tokenizer: Any, prepared: Prepared, *, resum
             return load_trained(config, bench.run, model)
         if config.lora is not None:
             model = add_lora(model, config.lora, config.seed)
-        trainer = BUILDERS[config.train.method](config, model, tokenizer, prepared, bench.run, bench.tracker)
-        if config.evaluate.select is not None:
-            from tunesmith.train.selection import keep_best_by_score
-
-            told = bench.tracker.event
-            trainer.add_callback(keep_best_by_score(config, prepared, tokenizer, bench.task, bench.run, told))
+        trainer = build_trainer(config, model, tokenizer, prepared, bench.run, bench.tracker, bench.task)
         if bench.mirror is not None:
             bench.mirror.follow(trainer)
         take_receipt(trainer, config, tokenizer, prepared, bench.run, lambda told: bench.announce("receipt", told))

@@ -81,7 +81,7 @@ def _dropped(made: Preparation) -> Iterator[Finding]:
             level,
             f"{len(found):,} of {made.prepared.ledger.rows:,} rows are dropped: {reason}: {details[reason]}{others}",
             found[0],
-            _REMEDIES.get(reason, "repair the rows; `ledger.jsonl` lists them all") if fault else "nothing",
+            _REMEDIES.get(reason, f"repair the rows; {made.ledger_path} lists them all") if fault else "",
             _COSTS.get(reason, "rows that are not learned") if fault else "",
         )
 

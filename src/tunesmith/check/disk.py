@@ -86,6 +86,7 @@ def _room(config: RunConfig, place: Path, needed: int) -> Finding | None:
         "disk.full", "error",
         f"the run writes about {needed / 1e9:.1f} GB here, and {free / 1e9:.1f} GB are free "
         f"({config.checkpoints.keep_last} checkpoints are kept)", str(place),
-        "free some space, set output_dir to a larger disk, or lower checkpoints.keep_last",
+        f"free {max(0.1, (needed - free) / 1e9):.1f} GB there, or give the run output_dir=/a/larger/disk"
+        + (" or checkpoints.keep_last=1" if config.checkpoints.keep_last > 1 else ""),
         "the run stops in the middle of a checkpoint, after hours",
     )  # fmt: skip

@@ -36,7 +36,7 @@ def _findings(subject: Subject) -> Iterator[Finding]:
         if not _SIZE.fullmatch(export.max_shard_size):
             yield Finding(
                 "exports.shard_size", "error", f"{export.max_shard_size!r} is not a size",
-                f"{_KEY}.{at}.max_shard_size", "write it like 5GB or 500MB",
+                f"{_KEY}.{at}.max_shard_size", "write it like 5GB or 500MB: max_shard_size: 5GB",
                 "training finishes and the export fails",
             )  # fmt: skip
         stored = (
@@ -46,7 +46,7 @@ def _findings(subject: Subject) -> Iterator[Finding]:
             yield Finding(
                 "exports.float16_range", "warning",
                 "the base is stored in bfloat16; float16 cannot hold its largest numbers", f"{_KEY}.{at}.dtype",
-                "set it to bfloat16, or float32", "single weights become infinite, and answers turn to noise",
+                "dtype: bfloat16, or float32 where the reader knows no bfloat16", "single weights become infinite, and answers turn to noise",
             )  # fmt: skip
     if config.exports == []:
         yield Finding(

@@ -151,7 +151,7 @@ def _mended(config: RunConfig, room: Room, memory: _Forecasts) -> str:
         config = settings(config)
         best = memory.of(config)
         if best.high <= room.total:
-            return f"{' '.join(changed)} (then {best.expected / 1e9:.1f} GB)"
+            return f"give the run {' '.join(changed)} (then {best.expected / 1e9:.1f} GB)"
     least = f" even {' '.join(changed)} needs {best.expected / 1e9:.1f} GB;" if best is not None else ""
     return f"take a larger machine:{least} `tunesmith plan RECIPE` says on which cards it fits"
 
@@ -184,7 +184,7 @@ def _merging(config: RunConfig, memory: _Forecasts, host: Room) -> Iterator[Find
         yield Finding(
             "memory.merging", "warning",
             f"merging needs {needed / 1e9:.1f} GB of the machine's own memory, which has {host.total / 1e9:.1f} GB",
-            "exports", "exports='[{format: adapter}]', and `tunesmith export RUN` on a larger machine",
+            "exports", "give the run exports='[{format: adapter}]', and merge with `tunesmith export RUN` on a larger machine",
             "the run trains for hours and is killed when it merges",
         )  # fmt: skip
 

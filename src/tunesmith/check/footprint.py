@@ -14,7 +14,7 @@ import weakref
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -25,6 +25,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode, unset_fake_temporarily
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from tunesmith.check.heap import Event, heap_holes
 from tunesmith.config.schema import Quantization, RunConfig
 from tunesmith.errors import ModelError
 from tunesmith.model.attention import row_inputs, rows_in
@@ -37,8 +38,6 @@ log = logging.getLogger(__name__)
 
 _SHORT = (2, 4)
 """Numbers of layers simulated of a deeper, uniform model; what lies between them grows by the layer."""
-_HEAP = 32 * 2**20
-"""Largest tensor, in bytes, that glibc takes from its heap on a 64-bit machine once it has freed one of that size."""
 _BLOCK = 64
 """Weights that share a quantisation constant, in bitsandbytes."""
 
@@ -64,6 +63,15 @@ class Operation(NamedTuple):
     """Read and written."""
 
 
+STATE = {"8bit": 2.1, "4bit": 1.1, "adafactor": 0.1, "sgd": 4.0, "lion": 4.0, "adamw": 8.0, "adam": 8.0}
+"""Optimizer state in bytes per trained parameter, by a word in the optimizer's name; the first that matches."""
+
+
+def state_bytes(optim: str) -> float:
+    """Optimizer state in bytes per trained parameter."""
+    return next((size for word, size in STATE.items() if word in optim), 8.0)
+
+
 @dataclass(frozen=True)
 class Footprint:
     """Bytes that one row's forward and backward hold, and its operations."""
@@ -80,10 +88,15 @@ class Footprint:
     """With their float32 copy, softmax and gradient, at the peak."""
     workspace: int
     """Temporary tensors at the peak."""
-    small: int
-    """Of all these, in tensors that glibc takes from its heap, where they fragment."""
+    holes: int
+    """What the heap of a CPU process keeps beside them and beside gradients and optimizer (`heap.py`); 0 on a GPU."""
     operations: dict[Operation, float]
     """Kernel to how often it is called."""
+
+    @property
+    def moving(self) -> int:
+        """What comes and goes, or comes while it does: tensors of a row, gradients and twice as much state."""
+        return self.activations + self.logits + self.workspace + 3 * self.trained
 
     @property
     def flops(self) -> float:
@@ -160,8 +173,11 @@ def _extended(few: Footprint, more: Footprint, steps: float) -> Footprint:
         + steps * (more.operations.get(operation, 0.0) - few.operations.get(operation, 0.0))
         for operation in {**few.operations, **more.operations}
     }
-    names = ("parameters", "trainable", "weights", "trained", "activations", "logits", "workspace", "small")
-    return Footprint(**{name: along(name) for name in names}, operations=operations)
+    names = ("parameters", "trainable", "weights", "trained", "activations", "logits", "workspace")
+    found = Footprint(**{name: along(name) for name in names}, holes=0, operations=operations)
+    # The holes of a few layers are a share of what those hold: their difference would be mostly chance.
+    share = more.holes / max(1, more.moving)
+    return replace(found, holes=round(share * found.moving))
 
 
 # --- the simulation ---------------------------------------------------------------------------------------------------
@@ -178,7 +194,7 @@ def _simulate(config: RunConfig, architecture: Any, row: RowShape, *, gpu: bool,
     with FakeTensorMode(allow_non_fake_inputs=True):
         _fill(model)
         with unset_fake_temporarily():
-            call = _call(model, row, gpu=gpu)
+            call = _call(model, row, plain=not gpu and compute is torch.float32)
         with _Ledger(vocabulary=int(architecture.vocab_size), known=_storages(model)) as ledger:
             try:
                 with rows_in(model):  # also while activations are computed again
@@ -199,9 +215,17 @@ def _simulate(config: RunConfig, architecture: Any, row: RowShape, *, gpu: bool,
         activations=ledger.at_peak["activations"],
         logits=ledger.at_peak["logits"],
         workspace=ledger.at_peak["workspace"],
-        small=ledger.at_peak["small"],
+        holes=0 if gpu else heap_holes(ledger.events, *_kept(model, config)),
         operations=dict(ledger.operations),
     )
+
+
+def _kept(model: Any, config: RunConfig) -> tuple[list[int], list[int]]:
+    """Sizes of the gradients, and of the optimizer's state, as it makes them: two for each parameter, or one."""
+    trained = [p for p in {id(p): p for p in model.parameters()}.values() if p.requires_grad]
+    each = state_bytes(config.train.optim)
+    halves = [round(p.numel() * each / 2) for p in trained for _ in range(2)]
+    return [_bytes(p) for p in trained], [size for size in halves if size]
 
 
 def _build(config: RunConfig, architecture: Any, *, gpu: bool, compute: torch.dtype) -> Any:
@@ -319,12 +343,13 @@ class _Call(NamedTuple):
         return nn.functional.cross_entropy(logits.float(), labels, reduction="sum")
 
 
-def _call(model: Any, row: RowShape, *, gpu: bool) -> _Call:
-    """Called where tensors are real; the model need not be."""
+def _call(model: Any, row: RowShape, *, plain: bool) -> _Call:
+    """Called where tensors are real; the model need not be. `plain`: whether a run takes the faster way where it can,
+    as on a CPU in float32."""
     ends, position = (torch.from_numpy(one.astype(np.int64))[None] for one in (row.subtree_end, row.position))
     places = np.unique(np.linspace(0, row.tokens - 1, max(1, min(row.labels, row.tokens))).round().astype(np.int64))
     at, ids = torch.from_numpy(places), torch.zeros(1, row.tokens, dtype=torch.long)
-    decoder = None if gpu else PlainDecoder.of(model)
+    decoder = PlainDecoder.of(model) if plain else None
     if decoder is not None and decoder.takes(position):
         every, last = plan_cascade(ends[0]), plan_cascade(ends[0], at)
         decoder.plan = lambda _, at=None: every if at is None else last
@@ -340,10 +365,13 @@ class _Ledger(TorchDispatchMode):  # type: ignore[no-untyped-call]
         super().__init__()  # type: ignore[no-untyped-call]
         self.forward = True
         self.operations: Counter[Operation] = Counter()
-        self.at_peak = {"activations": 0, "logits": 0, "workspace": 0, "small": 0}
+        self.at_peak = {"activations": 0, "logits": 0, "workspace": 0}
         self._vocabulary = vocabulary
         self._known = known
-        self._live: dict[int, tuple[str, int]] = {}
+        self.events: list[Event] = []
+        """Every storage's making and end, in order."""
+        self._made = 0
+        self._live: dict[int, tuple[str, int, int]] = {}
         self._now: Counter[str] = Counter()
         self._total = self._peak = 0
 
@@ -368,22 +396,21 @@ class _Ledger(TorchDispatchMode):  # type: ignore[no-untyped-call]
         else:
             kind = "activations" if self.forward else "workspace"
         size = storage.nbytes()
-        self._live[key] = (kind, size)
+        self._made += 1
+        self._live[key] = (kind, size, self._made)
+        self.events.append((self._made, size))
         self._now[kind] += size
         self._total += size
-        if size < _HEAP:
-            self._now["small"] += size
         weakref.finalize(storage, self._release, key)
         if self._total > self._peak:
             self._peak = self._total
             self.at_peak = {name: self._now[name] for name in self.at_peak}
 
     def _release(self, key: int) -> None:
-        kind, size = self._live.pop(key, ("", 0))
+        kind, size, number = self._live.pop(key)
+        self.events.append((number, -1))
         self._now[kind] -= size
         self._total -= size
-        if size < _HEAP:
-            self._now["small"] -= size
 
 
 def _is_view(func: Any) -> bool:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 from tunesmith.check.result import Looked
 from tunesmith.check.subject import Subject
-from tunesmith.data.prove import prove_labels
+from tunesmith.data.prove import SHOW, prove_labels
 from tunesmith.types import Finding
 
 _COSTS = {
@@ -36,21 +36,31 @@ def check_labels(subject: Subject) -> Looked:
     prepared = subject.preparation.prepared
     findings: list[Finding] = []
     rows = labels = 0
+    at: dict[str, int] = {}
     seconds = 0.0
     for dataset in (prepared.train, prepared.validation):
         proof = prove_labels(dataset, subject.tokenizer, subject.renderer, subject.config)
         findings += proof.findings
+        if proof.findings and dataset is prepared.train:
+            at = {dataset.example(number).place: number for number in reversed(range(len(dataset)))}
         rows, labels, seconds = rows + proof.rows, labels + proof.labels, seconds + proof.seconds
     figures = {"rows proved": rows, "labels": labels, "rows/s": rows / seconds if seconds else 0.0}
-    return Looked(list(summed(findings)), figures)
+    return Looked(list(summed(findings, at)), figures)
 
 
-def summed(findings: Iterable[Finding]) -> Iterator[Finding]:
-    """One finding for each kind of fault, with its number of rows and the first of them."""
+def summed(findings: Iterable[Finding], at: Mapping[str, int] | None = None) -> Iterator[Finding]:
+    """One finding for each kind of fault, with its number of rows and the first of them.
+
+    Args:
+        at: number of each training row by its place, for the command that shows the first.
+    """
     by_kind: dict[str, list[Finding]] = defaultdict(list)
     for finding in findings:
         by_kind[finding.check].append(finding)
     for check, found in by_kind.items():
         first = found[0]
         also = f"; {len(found):,} rows are like this, also {found[1].place}" if len(found) > 1 else ""
-        yield Finding(check, first.level, first.message + also, first.place, first.remedy, _COSTS.get(check, ""))
+        remedy = first.remedy
+        if at and first.place in at:
+            remedy = remedy.replace(SHOW, f"`tunesmith data show RECIPE --start {at[first.place]} --count 1`")
+        yield Finding(check, first.level, first.message + also, first.place, remedy, _COSTS.get(check, ""))

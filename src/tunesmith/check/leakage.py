@@ -26,7 +26,8 @@ def check_leakage(subject: Subject) -> Looked:
                 f"{len(leaked):,} rows ask a question that is also held out and are left out of training; "
                 f"{first.get('detail', '')}",
                 first["place"],
-                "nothing, if the sets were drawn from the same records; else find out how they came to overlap",
+                "`tunesmith data leaks RECIPE` lists every pair; nothing to do where both sets were drawn from the same "
+                "records on purpose",
                 _COST,
             )  # fmt: skip
         )
@@ -61,5 +62,5 @@ def _groups(name: str, train: Sequence[Example], held_out: Sequence[Example]) ->
         "leakage.group_straddles", "warning",
         f"{len(both):,} of {len(held_out):,} examples of {name!r} belong to a group that is trained on too "
         f"({first.group[:60]!r}, also at {trained[first.group]})", first.place,
-        "split by group: give whole groups to one side", _COST,
+        "give whole groups to one side; `tunesmith data leaks RECIPE` lists every pair", _COST,
     )  # fmt: skip

@@ -7,11 +7,13 @@ import importlib
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from tunesmith.check.answering import Answering, observe_answering
 from tunesmith.config.schema import RunConfig
 from tunesmith.data.prepare import Prepared
 from tunesmith.model.load import model_path
@@ -45,6 +47,12 @@ class Live:
     tokenizer: Any
     prepared: Prepared
     run: RunDir
+
+    @cached_property
+    def answering(self) -> Answering:
+        """What grading does with these settings."""
+        largest = max(self.prepared.tests.values(), key=len, default=())
+        return observe_answering(self.config, largest)
 
 
 class Reader(NamedTuple):
@@ -145,7 +153,8 @@ def _loss(o: Live) -> str | None:
     return None if loss.__module__.startswith("tunesmith.") else f"{loss.__module__}:{loss.__qualname__}"
 
 
-def _loss_agrees(asked: Any, found: Any, _: Live) -> bool:
+def _function_agrees(asked: Any, found: Any, _: Live) -> bool:
+    """`module:function`."""
     if asked is None or asked == found:
         return bool(asked == found)
     module, _, name = asked.partition(":")  # the name it is imported by, not the one it was defined under
@@ -173,6 +182,11 @@ def reader_of(key: str) -> Reader | None:
     name = key.removeprefix("train.extra.")
     if name != key:
         return Reader(lambda o: getattr(o.trainer.args, name, ABSENT), "arguments of the trainer", _as_text)
+    metric = key.removeprefix("evaluate.metrics.")
+    if metric != key:
+        return Reader(
+            lambda o: o.answering.metrics.get(metric, ABSENT), "the function that grading imported", _function_agrees
+        )
     return READERS.get(key)
 
 
@@ -367,6 +381,47 @@ def _mirrors_agree(asked: Any, found: Any, _: Live) -> bool:
     return {name for name in asked if name != "tensorboard"} == set(found)
 
 
+# --- grading ----------------------------------------------------------------------------------------------------------
+
+_GRADING = "grading, tried with a model that counts"
+
+
+def _answered(read: Callable[[Answering], Any]) -> Callable[[Live], Any]:
+    return lambda o: read(o.answering)
+
+
+def _graded(read: Callable[[Answering], Any]) -> Callable[[Live], Any]:
+    """Of what is graded; nothing where there is no test set."""
+    return lambda o: read(o.answering) if o.prepared.tests else ABSENT
+
+
+def _up_to(asked: Any, found: Any, o: Live) -> bool:
+    """As many as were asked for, or as there are."""
+    return bool(found == min(asked if asked is not None else o.answering.given, o.answering.given))
+
+
+def _about(asked: Any, found: Any, _: Live) -> bool:
+    return bool(found == asked or (asked > 0 and found > 0 and abs(math.log(found / asked)) < 0.15))
+
+
+def _slices_agree(asked: Any, found: Any, _: Live) -> bool:
+    return asked is None or set(found) <= set(asked)
+
+
+def _chosen(o: Live) -> Any:
+    return None if _chooser(id)(o) is ABSENT else "by score"
+
+
+def _chooser(read: Callable[[Any], Any]) -> Callable[[Live], Any]:
+    """Of the callback that chooses a checkpoint by its answers."""
+
+    def value(o: Live) -> Any:
+        found = [one for one in o.trainer.callback_handler.callbacks if type(one).__name__ == "KeepBestByScore"]
+        return read(found[0]) if found else ABSENT
+
+    return value
+
+
 READERS: dict[str, Reader] = {
     "name": Reader(lambda o: o.trainer.args.run_name, "arguments of the trainer", _same),
     "output_dir": Reader(lambda o: str(o.run.root.parent), "the run's folder", lambda a, f, o: Path(f) == Path(a).absolute() or Path(f) == Path(a)),
@@ -393,7 +448,7 @@ READERS: dict[str, Reader] = {
     "train.logging_steps": Reader(lambda o: o.trainer.args.logging_steps, "arguments of the trainer", _same),
     "train.eval_steps": Reader(lambda o: int(o.trainer.args.eval_steps or 0), "arguments of the trainer", _same),
     "train.early_stopping_patience": Reader(_patience, "callbacks of the trainer", _same),
-    "train.loss": Reader(_loss, "the trainer", _loss_agrees),
+    "train.loss": Reader(_loss, "the trainer", _function_agrees),
     "train.spike_sigma": Reader(lambda o: o.trainer._spikes._sigma, "the guard of the trainer", _same),
     "lora": Reader(lambda o: None if not _adapters(o) else "adapters", "the model's modules", _same),
     "lora.r": Reader(_of_adapter(_rank), "adapter modules", _same),
@@ -421,6 +476,21 @@ READERS: dict[str, Reader] = {
     "data.validation.format": Reader(_format("validation"), "the reader of the data", _open("auto")),
     "data.max_length": Reader(_longest, "the longest row", _fits),
     "checkpoints.save_steps": Reader(lambda o: 0 if o.trainer.args.save_steps >= 2**31 else int(o.trainer.args.save_steps), "arguments of the trainer", _same),
+    "generate.max_new_tokens": Reader(_answered(lambda seen: seen.max_new_tokens), _GRADING, _same),
+    "generate.temperature": Reader(_answered(lambda seen: seen.temperature), _GRADING + ": an estimate", _about),
+    "generate.batch_size": Reader(_answered(lambda seen: seen.batch_size), _GRADING, _same),
+    "generate.constrain": Reader(_answered(lambda seen: seen.constrain), _GRADING, _same),
+    "evaluate.max_samples": Reader(_graded(lambda seen: seen.examples), _GRADING, _up_to),
+    "evaluate.confidence": Reader(_graded(lambda seen: seen.confidence), _GRADING, _same),
+    "evaluate.metrics": Reader(_graded(lambda seen: seen.metrics), "functions that grading imported", _same),
+    "evaluate.slices": Reader(_graded(lambda seen: seen.slices), _GRADING, _slices_agree),
+    "evaluate.select": Reader(_chosen, "callbacks of the trainer", _same),
+    "evaluate.select.examples": Reader(_chooser(lambda one: one.examples), "the callback that chooses by score", _fits),
+    "evaluate.select.metric": Reader(_chooser(lambda one: one.settings.metric), "the callback that chooses by score", _same),
+    "evaluate.select.stop": Reader(_chooser(lambda one: one.settings.stop), "the callback that chooses by score", _same),
+    "evaluate.select.min_gain": Reader(_chooser(lambda one: one.chooser.min_gain), "the callback that chooses by score", _same),
+    "evaluate.select.improbable": Reader(_chooser(lambda one: one.chooser.improbable), "the callback that chooses by score", _same),
+    "evaluate.select.least": Reader(_chooser(lambda one: one.chooser.least), "the callback that chooses by score", _same),
     "tracking.report_to": Reader(_mirrors, "callbacks of the trainer; tensorboard is the tracker's own", _mirrors_agree),
     "tracking.project": Reader(lambda o: o.trainer.args.project, "arguments of the trainer", _open(None)),
 }  # fmt: skip

@@ -12,20 +12,16 @@ from typing import Any, Literal
 import torch
 
 from tunesmith.check.cards import Card
-from tunesmith.check.footprint import Footprint, base_dtype
+from tunesmith.check.footprint import Footprint, base_dtype, state_bytes
 from tunesmith.check.workload import Workload
 from tunesmith.config.schema import MergedExport, RunConfig
 
 GIGA = 1e9
 _CONTEXT = 0.55 * GIGA
 """A CUDA context with cuBLAS and cuDNN: held beside what tensors hold."""
-_STATE = {"8bit": 2.1, "4bit": 1.1, "adafactor": 0.1, "sgd": 4.0, "lion": 4.0, "adamw": 8.0, "adam": 8.0}
-"""Optimizer state in bytes per trained parameter, by a word in the optimizer's name; the first that matches."""
-_FIRST_USE = 30e6
-"""Held on a CPU by what libraries load and set up when they first compute."""
-_HEAP_HOLES, _HEAP_LEAST = 0.5, 45e6
-"""What glibc's heap holds beside the tensors that live in it, as a share of them and at least; fitted to four runs of
-20 MB to 1 GB, before those of `benchmarks/forecast.py` were made."""
+_FIRST_USE = 38e6
+"""Held on a CPU by what libraries load and set up when they first compute: 22 MB of their own files, the rest tables
+and threads; the same in a run of 6 and of 60 million parameters."""
 _MERGE_COPIES = 2
 """Of the merged weights: the model, and the bytes being written."""
 
@@ -98,7 +94,7 @@ def forecast_memory(
     """
     model = {"weights": footprint.weights, "adapter" if config.lora else "trained weights": footprint.trained}
     start = {} if gpu else {"libraries": round(baseline + _FIRST_USE)}
-    holes = {} if gpu else {"fragmentation": round(_HEAP_LEAST + _HEAP_HOLES * footprint.small)}
+    holes = {} if gpu else {"fragmentation": footprint.holes}
     stages = {
         "train": {
             **start, **model,
@@ -134,11 +130,6 @@ def _spans(expected: float, stages: dict[str, dict[str, int]], *, gpu: bool, ass
     low = fixed * 0.95 + (moving - holes) + 0.3 * holes
     peak = Span(low, expected, fixed * 1.06 + (moving - holes) * (1.4 if assumed else 1.1) + 2.0 * holes)
     return peak, peak
-
-
-def state_bytes(optim: str) -> float:
-    """Optimizer state in bytes per trained parameter."""
-    return next((size for word, size in _STATE.items() if word in optim), 8.0)
 
 
 def _file_bytes(footprint: Footprint, architecture: Any) -> int:

@@ -51,12 +51,16 @@ def _not_here(config: RunConfig) -> Iterator[Finding]:
 
 def _files(config: RunConfig, weights: Weights) -> Iterator[Finding]:
     folder, place = weights.folder, f"model.name={config.model.name}"
+    hub = not Path(config.model.name).exists()
     if not weights.config:
         yield Finding("model.broken", "error", "config.json is not JSON", str(folder / "config.json"),
-                      "download the model again", _STOPS)  # fmt: skip
+                      "download the model again, or copy it again from where it came", _STOPS)  # fmt: skip
     for name in (*weights.missing, *weights.broken):
         what = "is missing" if name in weights.missing else "is cut off or damaged"
-        yield Finding("model.broken", "error", f"{name} {what}", place, "download the model again: hf download", _STOPS)
+        again = (
+            f"hf download {config.model.name} --force-download" if hub else f"copy {folder} again from where it came"
+        )
+        yield Finding("model.broken", "error", f"{name} {what}", place, again, _STOPS)
     if not weights.tensors and not weights.broken and not weights.missing:
         others = [file.name for file in folder.glob("*.bin")]
         yield Finding(

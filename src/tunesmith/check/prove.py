@@ -44,6 +44,7 @@ from tunesmith.types import Finding
 FOLDER = ".rehearsals"
 _KILLS = 4
 """Attempts to hit a save; one of a tiny model takes a hundredth of a second."""
+_COST = "the run itself would end like this, after its hours"
 _GPU_LOSS = 2e-2
 """Relative difference of losses that kernels in another order may make on a GPU."""
 
@@ -97,7 +98,8 @@ class Proof:
         lines = [f"  {'ok  ' if one.passed else 'FAIL'}  {one.name:<14} {one.text}" for one in self.shown]
         for one in self.findings:
             lines += [f"  FAIL  {one.check.removeprefix('prove.'):<14} {one.message}", f"        place: {one.place}"]
-            lines += [f"        remedy: {one.remedy}"] if one.remedy else []
+            lines += [f"        cost: {one.cost}"] if one.cost else []
+            lines += [f"        mend: {one.remedy}"] if one.remedy else []
         took = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in self.seconds.items())
         verdict = "proved" if self.passed else "NOT proved"
         total = sum(self.seconds.values())
@@ -185,7 +187,7 @@ class _Parts:
         try:
             work(log)
         except Ended as error:
-            self._proof.findings.append(Finding(f"prove.{name}", "error", error.message, str(log), error.remedy))
+            self._proof.findings.append(Finding(f"prove.{name}", "error", error.message, str(log), error.remedy, _COST))
             self.announce("prove", f"FAIL: {name}: {error.message}")
             return False
         finally:
@@ -312,7 +314,7 @@ def _graded(run: RunDir, plain: RunDir, proof: Proof) -> Iterator[Shown]:
     proof.judges = bool(judged)
     yield Shown(
         "answers",
-        bool(spoken),
+        bool(spoken) and bool(judged),
         f"{len(lines)} questions, {len(spoken)} answered with text, {len(judged)} judged, "
         f"{sum(float(line['value']) for line in judged):g} points",
     )

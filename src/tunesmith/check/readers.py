@@ -37,7 +37,7 @@ def find_readers(keys: Iterable[Sequence[str]]) -> dict[tuple[str, ...], str]:
         *sections, name = key
         if ".".join(key) in _CHOOSE:
             found[key] = "config/load.py, which takes the alternative it names"
-        elif best := max(reads.get(name, ()), key=lambda read: _likeness(read[0], sections), default=None):
+        elif best := max(reads.get(name, ()), key=lambda read: _likeness(read, sections), default=None):
             found[key] = best[1]
     return found
 
@@ -58,14 +58,17 @@ def fields_of(config: Section, key: Sequence[str | int]) -> tuple[str, ...]:
     return tuple(fields)
 
 
-def _likeness(owner: str, sections: list[str]) -> int:
-    """How surely a read is of this section: by its name, or by one that a section is given where it is handed over."""
+def _likeness(read: tuple[str, str], sections: list[str]) -> tuple[int, bool]:
+    """How surely a read is of this section: by its name, or by one that a section is given where it is handed over;
+    among equals, whether it stands in the room that the section is of (`exports` in `export/`)."""
+    owner, place = read
     parts = re.split(r"\W+", owner)
+    own_room = bool(sections) and place.startswith(sections[0].rstrip("s"))
     if sections and parts[-1] == sections[-1]:
-        return 3
+        return 3, own_room
     if sections and any(part in sections for part in parts):
-        return 2
-    return 1 if parts[-1] in _OWNERS else 0
+        return 2, own_room
+    return (1 if parts[-1] in _OWNERS else 0), own_room
 
 
 @cache

@@ -172,7 +172,7 @@ def dry_receipt(subject: Subject, build_trainer: Callable[..., Any]) -> Receipt:
 
     Args:
         subject: the recipe; its data is prepared and its model loaded.
-        build_trainer: the builder of `train.method`.
+        build_trainer: makes what a run would train with: (config, model, tokenizer, prepared, run, tracker, task).
 
     Raises:
         TunesmithError: something cannot be made; a run would stop there too.
@@ -185,7 +185,8 @@ def dry_receipt(subject: Subject, build_trainer: Callable[..., Any]) -> Receipt:
     model = load_model(config.model, precision=config.train.precision)
     if config.lora is not None:
         model = add_lora(model, config.lora, config.seed)
-    trainer = build_trainer(config, model, tokenizer, prepared, subject.run, Tracker(subject.run, config))
+    tracker = Tracker(subject.run, config)
+    trainer = build_trainer(config, model, tokenizer, prepared, subject.run, tracker, subject.task)
     trainer.state.max_steps = len(trainer.steps)
     trainer.create_optimizer_and_scheduler(num_training_steps=len(trainer.steps))
     loader = trainer.get_train_dataloader()

@@ -75,7 +75,7 @@ def _source(key: str, source: Source, config: RunConfig) -> Iterator[Finding]:
         wanted = ", ".join(f"{name}: {value}" for name, value in source.where.items())
         yield Finding(
             "sources.nothing_matches", "error", f"no record has {wanted}", f"{key}.where",
-            "correct the field or its value", "there is nothing to train on or to test with",
+            f"correct the field or its value; {_fields(source, config)}", "there is nothing to train on or to test with",
         )  # fmt: skip
     chat = source.format == "auto" and isinstance(config.task, ChatTask)
     if records and chat and not any(detect(record.fields) for record in records):
@@ -85,6 +85,15 @@ def _source(key: str, source: Source, config: RunConfig) -> Iterator[Finding]:
             records[0].place, "rename them to messages, conversations, instruction/output or prompt/completion",
             "the run stops before training",
         )  # fmt: skip
+
+
+def _fields(source: Source, config: RunConfig) -> str:
+    """The fields that the records have, for a selection that found none of them."""
+    from tunesmith.data.sources import read_records
+
+    everything = islice(read_records(source.model_copy(update={"where": {}}), config.data.max_record_bytes), _FIRST)
+    first = next((item for item in everything if isinstance(item, Record)), None)
+    return f"its records have: {', '.join(map(str, first.fields))}" if first else "the source has no record at all"
 
 
 def _same_file(sources: dict[str, Source]) -> Iterator[Finding]:

@@ -33,6 +33,8 @@ class Preparation:
     """Why a run would stop here; the rows are then those left when every faulty one is dropped."""
     ledger: tuple[Mapping[str, Any], ...]
     """What became of every row: place, split, outcome, reason."""
+    ledger_path: Path
+    """The file of that."""
 
 
 class Subject:
@@ -99,8 +101,9 @@ class Subject:
             leaks = config.data.leaks.model_copy(update=asked)
             tolerant = config.data.model_copy(update={"max_dropped": 1.0, "too_long": "drop", "leaks": leaks})
             prepared = prepare(config.model_copy(update={"data": tolerant}))
-        with (self.cache_dir / prepared.key / "ledger.jsonl").open(encoding="utf-8") as lines:
-            return Preparation(prepared, stopped, tuple(json.loads(line) for line in lines))
+        path = self.cache_dir / prepared.key / "ledger.jsonl"
+        with path.open(encoding="utf-8") as lines:
+            return Preparation(prepared, stopped, tuple(json.loads(line) for line in lines), path)
 
     @cached_property
     def renderer(self) -> Renderer:

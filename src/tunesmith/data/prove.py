@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 _PROMPTS = 256
 """Rows whose prompt is rendered again as for generation; tokenising every row twice would double the time."""
 _BLANK = re.compile(r"\s+|</?think>")
+SHOW = "`tunesmith data show RECIPE`"
+"""In remedies; `check` puts the row's number behind it."""
 _SPACE = re.compile(r"\s+")
 _USUAL = 0.9
 """Share of the rows of a shape that open alike before one that does not is called cut off."""
@@ -346,5 +348,5 @@ def _bare(text: str, ignored: re.Pattern[str] = _BLANK) -> str:
 
 
 def _error(check: str, message: str, place: str) -> Finding:
-    remedy = "look at it with `tunesmith data show`; the fault is the chat template's, or ours: please report it"
+    remedy = f"{SHOW} shows it token by token; the fault is the chat template's (set model.chat_template), or ours"
     return Finding(check, "error", message, place, remedy)

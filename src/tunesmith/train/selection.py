@@ -33,21 +33,23 @@ class KeepBestByScore(KeepBest):
     Its state is in every checkpoint, so that a resumed run decides as an uninterrupted one would have.
     """
 
-    def __init__(self, run: RunDir, settings: Select, judge: Judge, tell: Tell, seed: int) -> None:
+    def __init__(self, run: RunDir, settings: Select, judge: Judge, tell: Tell, seed: int, examples: int = 0) -> None:
         super().__init__(run, patience=1)
-        self._settings = settings
+        self.settings = settings
+        self.examples = examples
+        """That are answered each time."""
         self._judge = judge
         self._tell = tell
-        self._selector = Selector(settings.min_gain, settings.improbable, settings.least, seed)
+        self.chooser = Selector(settings.min_gain, settings.improbable, settings.least, seed)
 
     @property
     def selector(self) -> dict[str, Any]:
         """What the selector has seen, for the checkpoint that keeps it."""
-        return self._selector.state()
+        return self.chooser.state()
 
     @selector.setter
     def selector(self, state: dict[str, Any]) -> None:
-        self._selector.restore(state)
+        self.chooser.restore(state)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         if state.global_step >= state.max_steps:  # the last weights are candidates too
@@ -57,14 +59,14 @@ class KeepBestByScore(KeepBest):
         self, args: Any, state: Any, control: Any, metrics: dict[str, float] | None = None, model: Any = None, **_: Any
     ) -> None:
         step, loss = state.global_step, (metrics or {})["eval_loss"]
-        if step in self._selector.steps:
+        if step in self.chooser.steps:
             return
         evaluation = self._judge(model)
-        values = [value_of(one, self._settings.metric) for one in evaluation.judged]
+        values = [value_of(one, self.settings.metric) for one in evaluation.judged]
         scores = {one.example.id: value for one, value in zip(evaluation.judged, values, strict=True)}
         every = args.eval_steps or 1
         remaining = math.ceil((state.max_steps - step) / every)
-        verdict = self._selector.observe(step, scores, loss, remaining)
+        verdict = self.chooser.observe(step, scores, loss, remaining)
         if verdict.best:
             self.best, self.best_step = loss, step
             if state.is_world_process_zero:
@@ -85,11 +87,11 @@ class KeepBestByScore(KeepBest):
             )
         said = "nothing could be judged" if mean.value is None else f"task score {mean.value:.3f} of {mean.n}"
         log.info("step %d: %s%s", step, said, ", the best so far" if verdict.best else "")
-        if verdict.stop and self._settings.stop:
+        if verdict.stop and self.settings.stop:
             self.waited = self.patience
             log.info(
                 "a further gain of %.3f has probability %.3f: stopping; the best was at step %d",
-                self._settings.min_gain, verdict.probability, self.best_step,
+                self.settings.min_gain, verdict.probability, self.best_step,
             )  # fmt: skip
             control.should_training_stop = True
             control.should_save = True
@@ -123,7 +125,7 @@ def keep_best_by_score(
     def judge(model: Any) -> Evaluation:
         return evaluate(model, tokenizer, renderer.prompt_ids, chosen, task, whole)
 
-    return KeepBestByScore(run, wanted, judge, tell, config.seed)
+    return KeepBestByScore(run, wanted, judge, tell, config.seed, len(chosen))
 
 
 def value_of(judged: Any, metric: str) -> float | None:

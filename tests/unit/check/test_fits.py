@@ -58,7 +58,7 @@ def test_a_run_that_cannot_fit_is_an_error_and_its_remedy_makes_it_fit(
     rooms(monkeypatch, 0.7 * needed * 1e9)
     (finding,) = look(recipe()).findings
     assert (finding.check, finding.level) == ("memory.too_small", "error") and "GB" in finding.message
-    settings = finding.remedy.partition(" (then")[0].split()
+    settings = finding.remedy.partition(" (then")[0].removeprefix("give the run ").split()
     assert settings and all("=" in one for one in settings), finding.remedy
     assert look(recipe(*settings)).findings == ()
 

@@ -112,7 +112,7 @@ def test_a_simulated_step_holds_what_a_real_one_does(small: Callable[..., Any]) 
     for parameter in model.parameters():
         if parameter.requires_grad:
             parameter.grad = torch.zeros_like(parameter)
-    call = _call(model, full_row(256, 64, 64), gpu=False)
+    call = _call(model, full_row(256, 64, 64), plain=True)
     with rows_in(model), _Ledger(300, _storages(model)) as ledger:
         loss = call.loss(torch.float32)
         ledger.forward = False
