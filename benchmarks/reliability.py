@@ -235,7 +235,7 @@ def costs(quick: bool, folder: Path) -> list[Row]:
 
 
 def picture(folder: Path, kills: int, steps: int, seed: int, out: Path) -> dict[str, Any]:
-    """One run, and the same run killed at random instants until it has been so often; their losses, drawn."""
+    """One run, and the same run killed so often, at a random instant after a random step each; their losses, drawn."""
     world = w.make_world(folder)
     chance = random.Random(seed)
     extra = [f"train.max_steps={steps}", "train.logging_steps=1", f"train.eval_steps={steps // 4}",
@@ -244,16 +244,17 @@ def picture(folder: Path, kills: int, steps: int, seed: int, out: Path) -> dict[
     if w.finish(w.start(folder, "whole", *extra), 600) != 0:
         raise RuntimeError(w.said(folder, "whole"))
     w.new_run(folder, "killed")
-    at, killed, code = [], 0, None
-    while killed < kills:
+    root, at, code = folder / "runs" / "killed", [], None
+    for target in sorted(chance.randrange(1, steps) for _ in range(kills)):
         pid = w.start(folder, "killed", *extra)
-        # Most of a life is its beginning, so few come further than the next checkpoint.
-        code = w.finish(pid, chance.uniform(0.2, 1.15) * world.seconds)
+        deadline = time.monotonic() + 120
+        while code is None and _steps_done(root) < target and time.monotonic() < deadline:
+            code = w.finish(pid, 0.002)
+        code = w.finish(pid, chance.uniform(0, world.seconds / 4)) if code is None else code
         if code is not None:
             break
         w.kill(pid)
-        killed += 1
-        at.append(_steps_done(folder / "runs" / "killed"))
+        at.append(_steps_done(root))
     if code is None:
         code = w.finish(w.start(folder, "killed", *extra), 600)
     if code != 0:
@@ -262,7 +263,7 @@ def picture(folder: Path, kills: int, steps: int, seed: int, out: Path) -> dict[
     hashes = [w.result(folder / "runs" / name)["adapter/adapter_model.safetensors"] for name in ("whole", "killed")]
     same = w.result(folder / "runs" / "whole") == w.result(folder / "runs" / "killed")
     out.write_text(draw(curves[0], curves[1], at, hashes), encoding="utf-8")
-    return {"kills": killed, "same": same, "hashes": hashes, "steps": steps}
+    return {"kills": len(at), "same": same, "hashes": hashes, "steps": steps}
 
 
 def _steps_done(root: Path) -> int:
@@ -356,7 +357,7 @@ def main() -> None:
             elif part == "costs":
                 record.once(part, lambda: costs(given.quick, folder))
             elif given.picture is not None:
-                kills, steps = (10, 20) if given.quick else (200, 120)
+                kills, steps = (10, 20) if given.quick else (200, 240)
                 record.once(part, lambda k=kills, s=steps: drawn(k, s, record, folder / "picture", given.picture))
             if given.json:
                 given.json.write_text(json.dumps(record.rows, indent=1) + "\n", encoding="utf-8")
