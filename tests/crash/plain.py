@@ -18,6 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import elsewhere
 import hooks
 import world as w
 from outcome import Outcome
@@ -25,7 +26,7 @@ from trials import _append, _shim, _size
 
 
 def start(folder: Path, name: str, before: Callable[[], object] | None = None, at: Path | None = None,
-          poison: int = -1, oom: int = -1) -> int:  # fmt: skip
+          poison: int = -1, oom: int = -1, address: str = "") -> int:  # fmt: skip
     """A process that trains with the plain Trainer; returns its id.
 
     Args:
@@ -35,6 +36,7 @@ def start(folder: Path, name: str, before: Callable[[], object] | None = None, a
         at: another folder for runs.
         poison: number of the step whose loss is not a number.
         oom: number of the step at which memory runs out, once.
+        address: given as `output_dir` as it is.
     """
     sys.stdout.flush()
     pid = os.fork()
@@ -48,7 +50,7 @@ def start(folder: Path, name: str, before: Callable[[], object] | None = None, a
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         if before is not None:
             before()
-        _train(folder, (at or folder / "runs") / name, poison, oom)
+        _train(folder, address or str((at or folder / "runs") / name), poison, oom)
         code = 0
     except BaseException:
         traceback.print_exc()
@@ -58,7 +60,7 @@ def start(folder: Path, name: str, before: Callable[[], object] | None = None, a
         os._exit(code)
 
 
-def _train(folder: Path, out: Path, poison: int, oom: int) -> None:
+def _train(folder: Path, out: str, poison: int, oom: int) -> None:
     import torch
     from peft import LoraConfig, get_peft_model
     from transformers import AutoModelForCausalLM, Trainer, TrainingArguments
@@ -94,14 +96,14 @@ def _train(folder: Path, out: Path, poison: int, oom: int) -> None:
     model = AutoModelForCausalLM.from_pretrained(folder / "model", dtype=torch.float32)
     model = get_peft_model(model, LoraConfig(r=4, lora_alpha=4, lora_dropout=0.1, target_modules="all-linear"))
     arguments = TrainingArguments(
-        output_dir=str(out), max_steps=w.STEPS, save_steps=w.SAVE, save_total_limit=2, logging_steps=2,
+        output_dir=out, max_steps=w.STEPS, save_steps=w.SAVE, save_total_limit=2, logging_steps=2,
         per_device_train_batch_size=2, learning_rate=2e-3, report_to=[], use_cpu=True, seed=1, disable_tqdm=True,
         auto_find_batch_size=oom >= 0,
     )  # fmt: skip
     trainer = Spoiled(model=model, args=arguments, train_dataset=rows, data_collator=collate)
-    last = get_last_checkpoint(str(out)) if out.is_dir() else None
+    last = get_last_checkpoint(out) if Path(out).is_dir() else None
     trainer.train(resume_from_checkpoint=last)
-    trainer.save_model(str(out / "adapter"))
+    trainer.save_model(f"{out}/adapter")
     print(f"steps {trainer.state.global_step}")
 
 
@@ -297,4 +299,29 @@ class Plain:
             deleted += not (root / f"checkpoint-{w.STEPS}").exists()
             shutil.rmtree(root, ignore_errors=True)
         outcome.figures = {"newest_deleted": deleted}
+        return outcome
+
+    def machines(self, count: int, chance: random.Random) -> Outcome:
+        """`output_dir: gs://bucket/run`: what an empty machine would find there."""
+        from tunesmith.storage import open_store
+
+        outcome, objects = Outcome("resumed on an empty machine from gs://"), 0
+        here = self.folder / "cloud"
+        shutil.rmtree(here, ignore_errors=True)
+        here.mkdir()
+        with elsewhere.bucket() as server:
+
+            def before() -> None:
+                os.environ.update(server.variables)
+                os.chdir(here)
+
+            for number in range(count):
+                w.finish(start(self.folder, f"plain-cloud-{number}", before, address="gs://bucket/run"))
+                outcome.trials += 1
+                os.environ.update(server.variables)
+                found = len(list(open_store("gs://bucket/run").list("")))
+                objects += found
+                outcome.stuck += not found
+        outcome.wrong.append(f"a local folder named gs: {'was' if (here / 'gs:').is_dir() else 'was not'} made")
+        outcome.figures = {"objects_in_the_bucket": objects}
         return outcome
