@@ -34,6 +34,7 @@ sys.path.insert(0, str(CRASH))
 
 import trials  # noqa: E402
 import world as w  # noqa: E402
+from outcome import together  # noqa: E402
 
 Row = dict[str, Any]
 """A figure, as `--json` has it: figure, value, unit, goal, conditions."""
@@ -82,8 +83,11 @@ class Record:
         """What an earlier call found under this seed, by kind of fault."""
         path = self.keep / f"{part}.jsonl" if self.keep is not None else None
         lines = path.read_text().splitlines() if path is not None and path.exists() else []
-        found = [json.loads(line) for line in lines if line.startswith("{")]
-        return {one["kind"]: one for one in found if one.get("seed") == self.seed}
+        found: dict[str, Row] = {}
+        for one in (json.loads(line) for line in lines if line.startswith("{")):
+            if one.get("seed") == self.seed:
+                _join(found, one)
+        return found
 
     def add(self, part: str, outcome: Row) -> None:
         """Keep an outcome."""
@@ -106,7 +110,9 @@ class Record:
 def under_faults(record: Record, part: str, counts: Mapping[str, int], folder: Path) -> None:
     """Trials of `tests/crash/trials.py`, in a process of its own that has the shim; a line for each kind."""
     done = record.outcomes(part)
-    todo = [f"{kind}={count}" for kind, count in counts.items() if kind not in done]
+    left = {kind: count - done[kind]["trials"] if kind == "kills" and kind in done else count
+            for kind, count in counts.items() if kind not in done or kind == "kills"}  # fmt: skip
+    todo = [f"{kind}={count}" for kind, count in left.items() if count > 0]
     for kind in counts:
         if kind in done:
             _show(done[kind])
@@ -119,8 +125,8 @@ def under_faults(record: Record, part: str, counts: Mapping[str, int], folder: P
             if line.startswith("{"):
                 outcome = json.loads(line)
                 record.add(part, outcome)
-                done[outcome["kind"]] = outcome
-                _show(outcome)
+                _join(done, outcome)
+                _show(done[outcome["kind"]])
         process.wait()
     for kind in counts:
         one = done.get(kind, {"skipped": ""})
@@ -133,6 +139,12 @@ def under_faults(record: Record, part: str, counts: Mapping[str, int], folder: P
             said = f"{one['stuck']} stuck, {one['different']} silently different; {json.dumps(one['figures'])}"
             value, unit = one["stuck"] + one["different"], f"bad of {one['trials']}"
             record.note(f"transformers.Trainer: {one['fault']}", value, unit, "for comparison", said)
+
+
+def _join(found: dict[str, Row], outcome: Row) -> None:
+    """Kills come in parts."""
+    kind = outcome["kind"]
+    found[kind] = together(found[kind], outcome) if kind in found else outcome
 
 
 def _show(outcome: Row) -> None:

@@ -98,6 +98,7 @@ def run(
     """
     with open_run(loaded, resume=resume, fresh=fresh, announce=announce) as bench:
         if bench is None:
+            _write_missing_report(run_dir(loaded.config))
             return read_summary(run_dir(loaded.config))
         check_first(bench, loaded)
         prepared, tokenizer, renderer = prepare(bench)
@@ -353,6 +354,14 @@ def finish(bench: Bench) -> None:
     score_forecast(bench)
     write_report(bench.run)
     bench.announce("report", str(bench.run.report))
+
+
+def _write_missing_report(run: RunDir) -> None:
+    """Of a complete run that was killed before its report was written."""
+    from tunesmith.report import write_report
+
+    if not run.report.exists():
+        write_report(run)
 
 
 def score_forecast(bench: Bench) -> None:

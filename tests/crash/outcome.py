@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import world as w
 
@@ -24,6 +25,18 @@ class Outcome:
     def good(self) -> bool:
         """Whether all went as it must."""
         return self.trials > 0 and not (self.stuck or self.different or self.wrong)
+
+
+def together(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
+    """Two parts of the trials of a kind, as they are printed."""
+    figures = {
+        name: max(value, other["figures"][name])
+        if name.startswith(("most", "longest"))
+        else value + other["figures"][name]
+        for name, value in one["figures"].items()
+    }
+    sums = {name: one[name] + other[name] for name in ("trials", "stuck", "different", "wrong", "seconds")}
+    return {**one, **sums, "figures": figures, "good": one["good"] and other["good"]}
 
 
 def settle(world: w.World, outcome: Outcome, name: str, where: Path | None = None, *extra: str) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from outcome import together
 from trials import KINDS, RELEASE, SHORT, with_shim
 
 TRIALS = Path(__file__).with_name("trials.py")
@@ -39,7 +40,10 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     for process, path in started:
         process.wait()
         lines += [json.loads(line) for line in path.read_text().splitlines() if line.startswith("{")]
-    return {line["kind"]: line for line in lines}
+    found: dict[str, Any] = {}
+    for line in lines:
+        found[line["kind"]] = together(found[line["kind"]], line) if line["kind"] in found else line
+    return found
 
 
 @pytest.mark.crash

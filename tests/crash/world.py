@@ -40,6 +40,8 @@ class World(NamedTuple):
     folder: Path
     seconds: float
     """What an undisturbed run takes."""
+    processor: float
+    """Seconds of a processor that it takes: the measure of instants, whatever else the machine does."""
     reference: Mapping[str, str]
     """sha256 of the files of its result."""
 
@@ -66,17 +68,18 @@ def make_world(folder: Path) -> World:
     tokenizer.save_pretrained(folder / "model")
     loaded = load_config(recipe(), arguments(folder, "built")[1:], environ={})
     pipeline.prepare_only(loaded)
-    seconds, imported = [], folder / "imported"
+    seconds, processor, imported = [], [], folder / "imported"
     for name in ("warm", "reference", "again"):
         new_run(folder, name)
-        began = time.perf_counter()
+        began, used = time.perf_counter(), sum(os.times()[2:4])
         code = finish(start(folder, name, before=(lambda: _note_imports(imported)) if name == "warm" else None))
         seconds.append(time.perf_counter() - began)
+        processor.append(sum(os.times()[2:4]) - used)
         if code != 0:
             raise RuntimeError(f"the undisturbed run ended with {code}:\n{said(folder, name)}")
         if name == "warm":
             _share(imported.read_text().split())
-    return World(folder, min(seconds[1:]), result(folder / "runs" / "reference"))
+    return World(folder, min(seconds[1:]), min(processor[1:]), result(folder / "runs" / "reference"))
 
 
 def _note_imports(path: Path) -> None:
@@ -181,6 +184,19 @@ def finish(pid: int, seconds: float = 120.0) -> int | None:
         if time.monotonic() >= deadline:
             return None
         time.sleep(min(0.002, max(0.0, deadline - time.monotonic())))
+
+
+def live(pid: int, processor: float, longest: float = 120.0) -> int | None:
+    """Let it live until it has used so many seconds of a processor; its exit code if it ended before."""
+    deadline = time.monotonic() + longest
+    while time.monotonic() < deadline:
+        if (code := finish(pid, 0.0)) is not None:
+            return code
+        used = int(Path(f"/proc/{pid}/schedstat").read_text().split()[0]) / 1e9
+        if used >= processor:
+            return None
+        time.sleep(min(0.02, max(0.001, (processor - used) / 2)))
+    return None
 
 
 def kill(pid: int) -> None:

@@ -70,6 +70,14 @@ def test_a_finished_run_is_not_run_again_and_fresh_sets_it_aside(recipe, tmp_pat
     assert (tmp_path / "runs" / "tiny.old1" / "run.json").exists()
 
 
+def test_a_run_that_was_killed_between_its_end_and_its_report_gets_one(recipe):
+    pipeline.run(load(recipe))
+    report = pipeline.run_dir(load(recipe).config).report
+    report.unlink()
+    assert pipeline.run(load(recipe))["status"] == "complete"
+    assert report.exists()
+
+
 def test_other_settings_under_the_same_name_are_refused(recipe):
     pipeline.run(load(recipe, "exports=[]"))
     with pytest.raises(ConfigError, match="train.learning_rate: 0.01 then, 0.5 now") as error:

@@ -195,6 +195,13 @@ def test_grading_that_ignores_a_setting_is_told(receipt_of: Any, monkeypatch: py
     assert {f.place for f in receipt.findings} == {"generate.batch_size", "generate.temperature"}
 
 
+def test_a_run_that_answers_with_beams_has_a_receipt_too(receipt_of: Any) -> None:
+    """Grading is read back with a model that keeps no keys and values, of which beams are made."""
+    receipt = receipt_of("generate.beams=4", "generate.max_new_tokens=5")
+    assert receipt.findings == (), receipt.text()
+    assert line_of(receipt, "generate.max_new_tokens").in_force == "5"
+
+
 def test_a_further_argument_of_the_trainer_is_read_back(receipt_of: Any) -> None:
     receipt = receipt_of("train.extra={adam_beta1: 0.8}")
     line = line_of(receipt, "train.extra.adam_beta1")
