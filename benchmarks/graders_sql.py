@@ -205,7 +205,11 @@ def _outputs(path: Path, step: int, figure: Figure) -> None:
         if not clean:
             print(f"  {path.name}: {sql[:80]!r}")
     figure(
-        "SQL: answers of a real model read as a query", found, f"of {total}", f"{total}", "by hand: 77 once, 64 by a second reader"
+        "SQL: answers of a real model read as a query",
+        found,
+        f"of {total}",
+        f"{total}",
+        "by hand: 77 once, 64 by a second reader",
     )
     figure("SQL: of these with a fence, with prose", f"{fenced}, {prose}", f"of {total}")
 
