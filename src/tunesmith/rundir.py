@@ -94,6 +94,16 @@ class RunDir:
         return self.root.parent / ".rehearsals" / self.root.name / "proof.json"
 
     @property
+    def trace(self) -> Path:
+        """Of the steps that were profiled, as Chrome and Perfetto read it."""
+        return self.root / "profile" / "trace.json.gz"
+
+    @property
+    def operations(self) -> Path:
+        """The ten operations that cost most of them."""
+        return self.root / "profile" / "operations.txt"
+
+    @property
     def tensorboard(self) -> Path:
         return self.root / "tensorboard"
 

@@ -371,6 +371,11 @@ def _fits(asked: Any, found: Any, _: Live) -> bool:
     return bool(found <= asked)
 
 
+def _profiled(o: Live) -> Any:
+    found = [one for one in o.trainer.callback_handler.callbacks if type(one).__name__ == "Profile"]
+    return found[0].steps if found else 0
+
+
 def _mirrors(o: Live) -> list[str]:
     kinds = [type(one).__name__ for one in o.trainer.callback_handler.callbacks]
     names = {"WandbCallback": "wandb", "CometCallback": "comet_ml"}
@@ -492,6 +497,7 @@ READERS: dict[str, Reader] = {
     "evaluate.select.improbable": Reader(_chooser(lambda one: one.chooser.improbable), "the callback that chooses by score", _same),
     "evaluate.select.least": Reader(_chooser(lambda one: one.chooser.least), "the callback that chooses by score", _same),
     "tracking.report_to": Reader(_mirrors, "callbacks of the trainer; tensorboard is the tracker's own", _mirrors_agree),
+    "tracking.profile_steps": Reader(_profiled, "callbacks of the trainer", _same),
     "tracking.project": Reader(lambda o: o.trainer.args.project, "arguments of the trainer", _open(None)),
 }  # fmt: skip
 """Every setting that an object which trains can be asked for."""

@@ -17,7 +17,7 @@ import jinja2
 from tunesmith.check.result import Looked
 from tunesmith.check.subject import Subject
 from tunesmith.data.ledger import Dropped
-from tunesmith.data.prepare import conversations
+from tunesmith.data.phrase import conversations
 from tunesmith.data.template import DATE
 from tunesmith.errors import ModelError
 from tunesmith.types import Example, Finding, Level

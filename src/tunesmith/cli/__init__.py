@@ -25,6 +25,7 @@ from tunesmith.cli.options import (
     NoSave,
     OutputDir,
     Overrides,
+    Profile,
     QuickTest,
     Recipe,
     Resume,
@@ -134,6 +135,7 @@ def run(
     max_cost: MaxCost = None,
     quick_test: QuickTest = False,
     debug: Debug = False,
+    profile: Profile = False,
     no_save: NoSave = False,
     resume: Resume = False,
     fresh: Fresh = False,
@@ -143,7 +145,7 @@ def run(
     """Everything, in order: data, training, grading, exports, report. Given again, it continues."""
     loaded = load(
         recipe, overrides, sets, experiment_name, max_steps, learning_rate, output_dir, quick_test, debug, no_save,
-        max_hours, max_cost,
+        max_hours, max_cost, profile,
     )  # fmt: skip
     if show_config:
         _show(loaded, as_json)
@@ -168,6 +170,7 @@ def train(
     max_cost: MaxCost = None,
     quick_test: QuickTest = False,
     debug: Debug = False,
+    profile: Profile = False,
     resume: Resume = False,
     fresh: Fresh = False,
     show_config: ShowConfig = False,
@@ -176,7 +179,7 @@ def train(
     """Data and training only; `evaluate`, `export` and `report` take the run from there."""
     loaded = load(
         recipe, overrides, sets, experiment_name, max_steps, learning_rate, output_dir, quick_test, debug, False,
-        max_hours, max_cost,
+        max_hours, max_cost, profile,
     )  # fmt: skip
     if show_config:
         _show(loaded, as_json)

@@ -32,6 +32,7 @@ MaxHours = Annotated[float | None, typer.Option(help="Stop with a checkpoint aft
 MaxCost = Annotated[float | None, typer.Option(help="The same by cost; needs limits.price_per_hour.")]
 QuickTest = Annotated[bool, typer.Option("--quick-test", help="20 steps on a few examples, to see every stage work.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Log every step and what the libraries say.")]
+Profile = Annotated[bool, typer.Option("--profile", help="Measure three steps: a trace, and what cost most.")]
 NoSave = Annotated[bool, typer.Option("--no-save", help="Write no exports.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Insist on continuing: an error where there is no such run.")]
 Fresh = Annotated[bool, typer.Option("--fresh", help="Set a run of this name aside and start anew.")]
@@ -52,6 +53,7 @@ def load(
     no_save: bool = False,
     max_hours: float | None = None,
     max_cost: float | None = None,
+    profile: bool = False,
 ) -> Any:
     """The settings of a recipe with what the command line says."""
     from tunesmith.config.load import load_config
@@ -60,6 +62,7 @@ def load(
     short = shortcuts(
         experiment_name=experiment_name, max_steps=max_steps, learning_rate=learning_rate, output_dir=output_dir,
         max_hours=max_hours, max_cost=max_cost, quick_test=quick_test, debug=debug, no_save=no_save,
+        profile=profile,
     )  # fmt: skip
     loaded = load_config(recipe, [*short, *(overrides or []), *(sets or [])])
     for note in loaded.notes:

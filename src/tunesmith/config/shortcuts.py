@@ -32,11 +32,13 @@ def shortcuts(
     quick_test: bool = False,
     debug: bool = False,
     no_save: bool = False,
+    profile: bool = False,
 ) -> list[str]:
     """Overrides for `load_config`; those given as values come after, and so win over, those of `quick_test`.
 
     Args:
         debug: log every step, and load data in the main process where a debugger sees it.
+        profile: measure three steps of training.
         no_save: export nothing. A checkpoint at the end stays, or there would be nothing to evaluate.
     """
     overrides = list(QUICK_TEST) if quick_test else []
@@ -46,6 +48,8 @@ def shortcuts(
             "train.dataloader_num_workers=0",
             "train.dataloader_prefetch_factor=null",
         ]
+    if profile:
+        overrides.append("tracking.profile_steps=3")
     if no_save:
         overrides.append("exports=[]")
     values = {

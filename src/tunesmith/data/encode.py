@@ -2,13 +2,20 @@
 
 A tokenizer takes special tokens out of a text before anything else, so what stands between two of them is tokenised on
 its own: cutting there changes no id. A system message that hundreds of examples share (a database's schema) is
-therefore encoded once per batch wherever the template closes it with a special token.
+therefore encoded once wherever the template closes it with a special token.
+
+Where it does not (`[INST] schema question [/INST]`), a long common beginning is encoded once and each text only from
+the beginning's last tokens on. That is right where the text's own encoding begins with those tokens again: byte pair
+encoding is a row of tokens of which each two neighbours would be encoded so alone, and the words that a tokenizer cuts
+a text into are found from left to right. It is looked at for every text; one where it does not hold is encoded whole.
 """
 
 from __future__ import annotations
 
+import json
 import re
 from bisect import bisect_right
+from collections import Counter
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
@@ -19,29 +26,89 @@ from tokenizers import Encoding, Tokenizer
 
 _CHECKED = 8
 """Texts of the first batch that are encoded both ways, and must give the same ids."""
+_LONG = 400
+"""Characters from which a common beginning is worth a look."""
+_TAIL = 16
+"""Tokens of a common beginning that are encoded again with what follows."""
+_AGREE = 8
+"""So many of them must come out as before."""
+_REMEMBERED = 1 << 24
+"""Characters of shared stretches that are kept from batch to batch."""
+
+
+class _Stretch:
+    """A part of a text that was encoded on its own, with what stood before it for the tokenizer's sake (`lead`)."""
+
+    __slots__ = ("_encoding", "_lead", "_lead_tokens", "_text", "ids", "size")
+
+    def __init__(self, ids: NDArray[np.int32], size: int, text: str, encoding: Encoding | None = None) -> None:
+        self.ids = ids
+        self.size = size
+        self._text = text
+        self._encoding = encoding
+        self._lead, self._lead_tokens = 0, 0
+
+    @classmethod
+    def of(cls, text: str, encoding: Encoding, lead: int = 0, lead_tokens: int = 0) -> _Stretch:
+        ids = np.array(encoding.ids[lead_tokens:], dtype=np.int32)
+        stretch = cls(ids, len(text) - lead, text, encoding)
+        stretch._lead, stretch._lead_tokens = lead, lead_tokens
+        return stretch
+
+    def offsets(self, tokenizer: Tokenizer) -> Encoding:
+        """The encoding, made again where it was not kept: a shared stretch is rarely asked for places."""
+        if self._encoding is None:
+            self._encoding = tokenizer.encode(self._text, add_special_tokens=False)
+        return self._encoding
+
+    def forgetting(self) -> _Stretch:
+        """The same without its encoding, which takes much more memory than its ids."""
+        if not self._lead:
+            self._encoding = None
+        return self
+
+    def token_at(self, character: int, tokenizer: Tokenizer) -> int | None:
+        token = self.offsets(tokenizer).char_to_token(character + self._lead)
+        return None if token is None or token < self._lead_tokens else token - self._lead_tokens
+
+    def start_of(self, token: int, tokenizer: Tokenizer) -> int:
+        where = self.offsets(tokenizer).token_to_chars(token + self._lead_tokens)
+        return max(0, where[0] - self._lead) if where else 0
 
 
 class Encoded:
     """The ids of one text, and where in it they are."""
 
-    def __init__(self, pieces: Sequence[tuple[NDArray[np.int32], Encoding, int]]) -> None:
-        """`pieces` are (ids, encoding, characters) in order."""
-        self.ids: NDArray[np.int32] = np.concatenate([ids for ids, _, _ in pieces])
-        self._encodings = [encoding for _, encoding, _ in pieces]
-        self._characters = np.cumsum([0, *(size for _, _, size in pieces)]).tolist()
-        self._tokens = np.cumsum([0, *(len(ids) for ids, _, _ in pieces)]).tolist()
+    def __init__(self, stretches: Sequence[_Stretch], tokenizer: Tokenizer) -> None:
+        ids = [one.ids for one in stretches]
+        self.ids: NDArray[np.int32] = ids[0] if len(ids) == 1 else np.concatenate(ids)
+        self._stretches = stretches
+        self._tokenizer = tokenizer
+        self._characters, self._tokens = [0], [0]
+        for one in stretches:
+            self._characters.append(self._characters[-1] + one.size)
+            self._tokens.append(self._tokens[-1] + len(one.ids))
 
     def token_at(self, character: int) -> int | None:
         """The first token that holds a character, or None when the tokenizer left it out."""
-        piece = bisect_right(self._characters, character) - 1
-        token = self._encodings[piece].char_to_token(character - self._characters[piece])
-        return None if token is None else int(self._tokens[piece] + token)
+        at = min(bisect_right(self._characters, character), len(self._stretches)) - 1
+        token = self._stretches[at].token_at(character - self._characters[at], self._tokenizer)
+        return None if token is None else self._tokens[at] + token
 
     def start_of(self, token: int) -> int:
         """The character a token begins at."""
-        piece = bisect_right(self._tokens, token) - 1
-        where = self._encodings[piece].token_to_chars(token - self._tokens[piece])
-        return int(self._characters[piece] + (where[0] if where else 0))
+        at = min(bisect_right(self._tokens, token), len(self._stretches)) - 1
+        return self._characters[at] + self._stretches[at].start_of(token - self._tokens[at], self._tokenizer)
+
+
+class _Beginning:
+    """What several texts begin with: all of it but its last tokens, which are encoded again with what follows."""
+
+    def __init__(self, head: _Stretch, tail: NDArray[np.int32], lead: str, lead_tokens: int) -> None:
+        self.head = head
+        self.tail = tail
+        self.lead = lead
+        self.lead_tokens = lead_tokens
 
 
 class Encoder:
@@ -62,38 +129,121 @@ class Encoder:
         # A token that swallows the blanks beside it, or is looked for after normalising, is no clean place to cut.
         clean = [t.content for t in special if not (t.lstrip or t.rstrip or t.single_word or t.normalized)]
         self._cut = re.compile("|".join(map(re.escape, clean))) if clean else None
+        # What stands before a stretch that is taken out of the middle of a text, so that it is not its beginning.
+        self._leads = ["", *clean[:1]]
+        model = json.loads(serialised)["model"]
+        self._local = model.get("type") == "BPE" and not model.get("dropout")
         self._checked = False
+        self._known: dict[str, _Stretch] = {}
+        self._beginnings: dict[str, _Beginning | None] = {}
+        self._remembered = 0
 
     def encode(self, text: str) -> Encoded:
         """One text."""
-        return self.encode_batch([text])[0]
+        return Encoded([_Stretch.of(text, self._plain([text])[0])], self.tokenizer)
 
     def encode_batch(self, texts: Sequence[str]) -> list[Encoded]:
         """Texts in order; each stretch that several share is encoded once."""
-        if self._cut is None or len(texts) < 2:
-            return [Encoded([(_ids(e), e, len(t))]) for t, e in zip(texts, self._plain(texts), strict=True)]
+        if len(texts) < 2:
+            return [self.encode(text) for text in texts]
         pieces = [_pieces(text, self._cut) for text in texts]
-        distinct = list(dict.fromkeys(piece for cut in pieces for piece in cut))
-        known = {p: (_ids(e), e, len(p)) for p, e in zip(distinct, self._plain(distinct), strict=True)}
-        encoded = [Encoded([known[piece] for piece in cut]) for cut in pieces]
+        if self._remembered > _REMEMBERED:
+            self._known.clear()
+            self._beginnings.clear()
+            self._remembered = 0
+        counts = Counter(piece for cut in pieces for piece in cut)
+        stretches: dict[str, list[_Stretch]] = {p: [self._known[p]] for p in counts if p in self._known}
+        fresh = [piece for piece in counts if piece not in self._known]
+        stretches |= self._from_beginnings([piece for piece in fresh if counts[piece] == 1 and len(piece) >= _LONG])
+        whole = [piece for piece in fresh if piece not in stretches]
+        for piece, encoding in zip(whole, self._plain(whole), strict=True):
+            stretches[piece] = [_Stretch.of(piece, encoding)]
+        encoded = [Encoded([s for piece in cut for s in stretches[piece]], self.tokenizer) for cut in pieces]
         if not self._checked:
             self._checked = True
-            whole = self._plain(texts[:_CHECKED])
-            if any(one.ids.tolist() != other.ids for one, other in zip(encoded, whole, strict=False)):
-                self._cut = None
+            alone = self._plain(texts[:_CHECKED])
+            if any(one.ids.tolist() != other.ids for one, other in zip(encoded, alone, strict=False)):
+                self._cut, self._local = None, False
                 return self.encode_batch(texts)
+        for piece in fresh:
+            if counts[piece] > 1:
+                self._known[piece] = stretches[piece][0].forgetting()
+                self._remembered += len(piece)
         return encoded
+
+    def _from_beginnings(self, pieces: list[str]) -> dict[str, list[_Stretch]]:
+        """Of the pieces that begin like others, those that may be encoded from there on."""
+        if not self._local or not pieces:
+            return {}
+        chosen = _common_beginnings(pieces, self._beginnings)
+        self._learn([text for text in dict.fromkeys(chosen.values()) if text not in self._beginnings])
+        found = [(piece, known) for piece, text in chosen.items() if (known := self._beginnings[text]) is not None]
+        rest = [known.lead + piece[known.head.size :] for piece, known in found]
+        made: dict[str, list[_Stretch]] = {}
+        for (piece, known), text, encoding in zip(found, rest, self._plain(rest), strict=True):
+            stretch = _Stretch.of(text, encoding, len(known.lead), known.lead_tokens)
+            if np.array_equal(stretch.ids[:_AGREE], known.tail[:_AGREE]):
+                made[piece] = [known.head, stretch]
+        return made
+
+    def _learn(self, texts: list[str]) -> None:
+        """Encode beginnings, and find for each where it may be gone on from."""
+        for text, encoding in zip(texts, self._plain(texts), strict=True):
+            self._beginnings[text] = None
+            self._remembered += len(text)
+            ids = np.array(encoding.ids, dtype=np.int32)
+            where = encoding.token_to_chars(len(ids) - _TAIL) if len(ids) > 2 * _TAIL else None
+            for lead in self._leads if where else []:
+                assert where is not None
+                before = len(self._plain([lead])[0].ids) if lead else 0
+                again = self._plain([lead + text[where[0] :]])[0].ids
+                if again[before:] == encoding.ids[-_TAIL:]:
+                    head = _Stretch(ids[:-_TAIL], where[0], text)
+                    self._beginnings[text] = _Beginning(head, ids[-_TAIL:], lead, before)
+                    break
 
     def _plain(self, texts: Sequence[str]) -> list[Encoding]:
         encodings: list[Encoding] = self.tokenizer.encode_batch(list(texts), add_special_tokens=False)
         return encodings
 
 
-def _pieces(text: str, cut: re.Pattern[str]) -> list[str]:
+def _pieces(text: str, cut: re.Pattern[str] | None) -> list[str]:
     """The text cut before each special token."""
+    if cut is None:
+        return [text]
     edges = [0, *(found.start() for found in cut.finditer(text) if found.start()), len(text)]
     return [text[start:stop] for start, stop in pairwise(edges)]
 
 
-def _ids(encoding: Encoding) -> NDArray[np.int32]:
-    return np.array(encoding.ids, dtype=np.int32)
+def _common_beginnings(pieces: list[str], known: dict[str, Any]) -> dict[str, str]:
+    """For each piece that begins like another, or like a known text, what it shares, up to a line's or word's end."""
+    chosen: dict[str, str] = {}
+    ordered = sorted({*pieces, *known})
+    shared = [0, *(_common(a, b) for a, b in pairwise(ordered)), 0]
+    under: list[str] = []  # the known texts that the one at hand begins with, the longest last
+    for at, text in enumerate(ordered):
+        while under and not text.startswith(under[-1]):
+            under.pop()
+        if text in known:
+            under.append(text)
+            continue
+        most = max(shared[at], shared[at + 1])
+        line, word = text.rfind("\n", 0, most), text.rfind(" ", 0, most)
+        stop = line if 2 * line >= most else word
+        if under and len(under[-1]) >= 0.9 * stop:
+            chosen[text] = under[-1]
+        elif stop >= _LONG:
+            chosen[text] = text[:stop]
+    return chosen
+
+
+def _common(one: str, other: str) -> int:
+    """How many characters two texts begin with alike."""
+    low, high = 0, min(len(one), len(other))
+    while low < high:
+        middle = (low + high + 1) // 2
+        if one[low:middle] == other[low:middle]:
+            low = middle
+        else:
+            high = middle - 1
+    return low

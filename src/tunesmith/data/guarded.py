@@ -59,8 +59,27 @@ class Guard:
             OverLimitError: more than `SECONDS` or `MEGABYTES`.
             RefusedError: the template raised, is no template, or asked for what the sandbox forbids.
         """
-        asked = {"template": template, "special": dict(special_tokens), "messages": list(messages), "tools": tools,
-                 "generation": generation, "date": date}  # fmt: skip
+        (text,) = self.render_batch(template, special_tokens, [(messages, tools)], generation=generation, date=date)
+        if isinstance(text, RefusedError):
+            raise text
+        return text
+
+    def render_batch(
+        self,
+        template: str,
+        special_tokens: Mapping[str, Any],
+        conversations: Sequence[tuple[Sequence[Mapping[str, Any]], Any]],
+        *,
+        generation: bool = False,
+        date: str = "",
+    ) -> list[str | RefusedError]:
+        """The same for many (messages, tools) at once, each within its own `SECONDS`.
+
+        Raises:
+            OverLimitError: one of them took more than it may have; render them one by one to see which.
+        """
+        asked = {"template": template, "special": dict(special_tokens), "generation": generation, "date": date,
+                 "conversations": [[list(messages), tools] for messages, tools in conversations]}  # fmt: skip
         with self._lock:
             if self._child is not None and self._child.poll() is not None:
                 self.close()
@@ -72,13 +91,14 @@ class Guard:
             except (OSError, EOFError):
                 self.close()
                 raise OverLimitError("more than it may have (the process that ran it is gone)") from None
-        if "text" in answer:
-            return str(answer["text"])
-        if answer["kind"] == "MemoryError":
-            raise OverLimitError(f"more than {MEGABYTES} MB of memory")
-        if answer["kind"] == "Died":
+        if answer.get("kind") == "Died":
             raise OverLimitError(_cause(int(answer["message"])))
-        raise RefusedError(str(answer["message"]) or str(answer["kind"]))
+        found: list[str | RefusedError] = []
+        for one in answer["answers"]:
+            if one.get("kind") == "MemoryError":
+                raise OverLimitError(f"more than {MEGABYTES} MB of memory")
+            found.append(str(one["text"]) if "text" in one else RefusedError(str(one["message"]) or str(one["kind"])))
+        return found
 
     def close(self) -> None:
         """End the child."""
@@ -114,6 +134,7 @@ def _cause(signal_number: int) -> str:
 _guard = Guard()
 atexit.register(_guard.close)
 render = _guard.render
+render_batch = _guard.render_batch
 
 
 def _write(pipe: BinaryIO | Any, value: Any) -> None:
@@ -174,17 +195,19 @@ def _work(tokenizer: Any, apply: Any) -> None:
         except EOFError:
             return
         tokenizer.special_tokens_map = asked["special"]
-        signal.setitimer(signal.ITIMER_PROF, SECONDS)  # nobody handles its signal, so that it ends us whatever runs
-        try:
-            text = apply(
-                tokenizer, asked["messages"], tools=asked["tools"], tokenize=False,
-                add_generation_prompt=asked["generation"], chat_template=asked["template"], date_string=asked["date"],
-            )  # fmt: skip
-            answer = {"text": text}
-        except BaseException as error:  # whatever it is, it is an answer
-            answer = {"kind": type(error).__name__, "message": str(error)[:2000]}
-        signal.setitimer(signal.ITIMER_PROF, 0)
-        _write(sys.stdout.buffer, answer)
+        answers = []
+        for messages, tools in asked["conversations"]:
+            signal.setitimer(signal.ITIMER_PROF, SECONDS)  # nobody handles its signal, so that it ends us whatever runs
+            try:
+                text = apply(
+                    tokenizer, messages, tools=tools, tokenize=False, add_generation_prompt=asked["generation"],
+                    chat_template=asked["template"], date_string=asked["date"],
+                )  # fmt: skip
+                answers.append({"text": text})
+            except BaseException as error:  # whatever it is, it is an answer
+                answers.append({"kind": type(error).__name__, "message": str(error)[:2000]})
+            signal.setitimer(signal.ITIMER_PROF, 0)
+        _write(sys.stdout.buffer, {"answers": answers})
 
 
 if __name__ == "__main__":

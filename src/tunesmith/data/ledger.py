@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -16,6 +17,9 @@ Outcome = Literal["trained", "validation", "test", "dropped"]
 
 NOT_FAULTS = frozenset({"duplicate", "leak"})
 """Reasons that say nothing against the data as written: such rows do not count towards `data.max_dropped`."""
+
+
+_encode = json.JSONEncoder(ensure_ascii=False).encode
 
 
 class Dropped(NamedTuple):
@@ -72,19 +76,32 @@ class Ledger:
 
     Args:
         path: file to write; None keeps the counts only.
+        state: of an earlier ledger, to go on with its file.
     """
 
-    def __init__(self, path: Path | None) -> None:
+    def __init__(self, path: Path | None, state: Mapping[str, Any] | None = None) -> None:
+        state = state or {}
         self._file: TextIO | None = None
         if path is not None:
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = path.open("w", encoding="utf-8")
-        self._admitted: Counter[str] = Counter()
-        self._outcomes: Counter[str] = Counter()
-        self._reasons: Counter[str] = Counter()
-        self._notes: Counter[str] = Counter()
-        self._first: dict[str, str] = {}
-        self._faults: dict[str, list[str]] = {}
+            self._file = path.open("a" if state else "w", encoding="utf-8")
+        self._admitted: Counter[str] = Counter(state.get("admitted", {}))
+        self._outcomes: Counter[str] = Counter(state.get("outcomes", {}))
+        self._reasons: Counter[str] = Counter(state.get("reasons", {}))
+        self._notes: Counter[str] = Counter(state.get("notes", {}))
+        self._faults: Counter[str] = Counter(state.get("faults", {}))
+        self._first: dict[str, str] = dict(state.get("first", {}))
+        self._first_fault: dict[str, str] = dict(state.get("first_fault", {}))
+
+    def state(self) -> dict[str, Any]:
+        """The counts, JSON-serialisable, once every line so far is on the disk."""
+        if self._file is not None:
+            self._file.flush()
+            os.fsync(self._file.fileno())
+        return {
+            "admitted": self._admitted, "outcomes": self._outcomes, "reasons": self._reasons, "notes": self._notes,
+            "faults": self._faults, "first": self._first, "first_fault": self._first_fault,
+        }  # fmt: skip
 
     def admit(self, split: str, rows: int = 1) -> None:
         """Say that `rows` more rows of a source came in; each must be settled once."""
@@ -96,7 +113,8 @@ class Ledger:
         if outcome == "dropped":
             self._reasons[reason] += 1
             if reason not in NOT_FAULTS:
-                self._faults.setdefault(split, []).append(place)
+                self._faults[split] += 1
+                self._first_fault.setdefault(split, place)
             self._first.setdefault(reason, f"{place}: {detail}" if detail else place)
         elif reason:
             self._notes[reason] += 1
@@ -104,7 +122,7 @@ class Ledger:
             line: dict[str, Any] = {"place": place, "id": id, "split": split, "outcome": outcome}
             if reason:
                 line |= {"reason": reason, "detail": detail}
-            self._file.write(json.dumps(line, ensure_ascii=False) + "\n")
+            self._file.write(_encode(line) + "\n")
 
     def drop(self, dropped: Dropped, split: str) -> None:
         """Settle a row as dropped."""
@@ -116,13 +134,13 @@ class Ledger:
         Raises:
             DataError: with the reasons and the first place of each.
         """
-        for split, places in self._faults.items():
+        for split, faults in self._faults.items():
             rows = self._admitted[split]
-            if len(places) > max_dropped * rows:
+            if faults > max_dropped * rows:
                 raise DataError(
-                    f"{len(places):,} of {rows:,} {split} rows would be dropped; data.max_dropped allows "
+                    f"{faults:,} of {rows:,} {split} rows would be dropped; data.max_dropped allows "
                     f"{max_dropped:.1%}\n{self.summary().text()}",
-                    place=places[0],
+                    place=self._first_fault[split],
                     remedy="repair them, or raise data.max_dropped",
                 )
 

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-import itertools
 import logging
 import re
 import shutil
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from tunesmith.config.schema import ChatTask, RunConfig, Source
+from tunesmith.config.schema import RunConfig, Source
 from tunesmith.data.cache import (
+    RowWriter,
     TokensDataset,
     cache_key,
     file_digest,
@@ -22,26 +24,31 @@ from tunesmith.data.cache import (
     open_entry,
     read_examples,
     write_examples,
-    write_tokens,
 )
-from tunesmith.data.formats import Format, RowRefused, Turns, detect, read_example, to_messages
-from tunesmith.data.leaks import Detective, Held, Pair, against, gate, held, policy_of
-from tunesmith.data.ledger import Dropped, Ledger, LedgerSummary
+from tunesmith.data.leaks import Detective, Pair, against, gate, held, policy_of
+from tunesmith.data.ledger import Dropped, Ledger, LedgerSummary, Outcome
+from tunesmith.data.phrase import phrased
+from tunesmith.data.pool import Lines, Pool, Pooled, Progress, Seen
 from tunesmith.data.render import Renderer
 from tunesmith.data.sources import read_records, source_files
 from tunesmith.data.splits import assign_split, example_key, prompt_key
 from tunesmith.data.template import DATE
 from tunesmith.errors import DataError
-from tunesmith.types import Example, Finding, Record, Task, Tokens
+from tunesmith.types import Example, Finding, Task, Tokens
 
 log = logging.getLogger(__name__)
 
-FORMAT = 2
+FORMAT = 3
 """Part of the cache's key: raise it when the same inputs would give other rows."""
-_LOOK_AHEAD = 20
 _BATCH = 512
+_BATCH_BYTES = 4_000_000
+"""Rows, and bytes of them, that are rendered together."""
+_SHARD = 16_384
+"""Rows after which what is done is written down."""
 _HIDDEN = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\u200b\u2060\ufeff\u202a-\u202e\u2066-\u2069]")
 """Control, zero-width and direction characters that a person does not see. Joiners are left out: scripts need them."""
+_BY_GROUP, _BY_PROMPT = 1, 2
+"""Bits of a pooled example: to validation by the hash of its group, or of its prompt."""
 
 
 @dataclass(frozen=True)
@@ -52,20 +59,13 @@ class Prepared:
     validation: TokensDataset
     tests: Mapping[str, list[Example]]
     """Test sets by name, to be asked and graded."""
-    validation_examples: list[Example]
+    validation_examples: Sequence[Example]
     ledger: LedgerSummary
     findings: tuple[Finding, ...]
     thinks: bool
     """Whether most training answers begin with a thought; the renderer that writes prompts must know."""
     key: str
     """Name of the cache entry: the same key is the same rows."""
-
-
-class Loaded(NamedTuple):
-    """One source as examples."""
-
-    examples: list[Example]
-    findings: list[Finding]
 
 
 def prepare_dataset(
@@ -100,7 +100,7 @@ def prepare_dataset(
         train=TokensDataset(folder, "train"),
         validation=TokensDataset(folder, "validation"),
         tests={name: read_examples(folder, f"test-{at}") for at, name in enumerate(manifest["tests"])},
-        validation_examples=read_examples(folder, "validation"),
+        validation_examples=TokensDataset(folder, "validation").examples,
         ledger=LedgerSummary(**manifest["ledger"]),
         findings=tuple(Finding(**finding) for finding in manifest["findings"]),
         thinks=manifest["thinks"],
@@ -114,243 +114,240 @@ def _build(config: RunConfig, task: Task, renderer: Renderer, folder: Path, ledg
         raise DataError("there are no training records", place="data.train", remedy="set data.train or task.build")
     manifest: dict[str, Any] = {"format": FORMAT, "tests": list(data.test)}
     with new_entry(folder, manifest) as draft:
+        progress = Progress.load(draft)
         try:
-            with Ledger(draft / "ledger.jsonl") as ledger:
-                findings, thinks = _fill(config, task, renderer, draft, ledger)
+            with Ledger(draft / "ledger.jsonl", progress.ledger if progress else None) as ledger:
+                done = _fill(config, task, renderer, draft, ledger, progress)
                 summary = ledger.summary()
         finally:
             if ledger_path is not None:  # a stopped run needs it most
                 ledger_path.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(draft / "ledger.jsonl", ledger_path)
+        for scaffold in (*draft.glob("*.pool"), *draft.glob("*.seen"), *draft.glob("progress.json*")):
+            scaffold.unlink()
         manifest["ledger"] = asdict(summary)
-        manifest["thinks"] = thinks
-        manifest["findings"] = [asdict(finding) for finding in findings]
+        manifest["thinks"] = 2 * done.thoughtful > done.rows
+        manifest["findings"] = done.findings
     log.info("%s", summary.text())
 
 
-def _fill(config: RunConfig, task: Task, renderer: Renderer, draft: Path, ledger: Ledger) -> tuple[list[Finding], bool]:
+def _fill(
+    config: RunConfig, task: Task, renderer: Renderer, draft: Path, ledger: Ledger, progress: Progress | None
+) -> Progress:
     """Fill a cache entry: held-out sets first, because training rows must not appear in them."""
-    data = config.data
+    with ExitStack() as open_files:
+        lines = open_files.enter_context(Lines(draft))
+        pool = Pool(lines, "train")
+        held_out = open_files.enter_context(Seen(draft / "held-out.seen"))
+        if progress is None:
+            progress = _hold_out(config, task, renderer, ledger, lines, pool, held_out)
+        else:
+            log.info("going on with what was prepared before: %s examples are done", f"{progress.at:,}")
+        _train(config, renderer, ledger, lines, pool, held_out, progress)
+    return progress
+
+
+def _hold_out(
+    config: RunConfig, task: Task, renderer: Renderer, ledger: Ledger, lines: Lines, pool: Pool, held_out: Seen
+) -> Progress:
+    """Test sets and validation, and the pool that training rows are drawn from."""
+    data, draft = config.data, lines.folder
     findings: list[Finding] = []
-    held_out: dict[str, str] = {}
 
-    def load(source: Source, split: str) -> list[Example]:
-        loaded = _load(source, split, config, task, ledger)
-        findings.extend(loaded.findings)
-        return loaded.examples
+    def load(source: Source, split: str) -> Iterator[Example]:
+        return _load(source, split, config, task, ledger, draft, findings)
 
-    questions: list[Held] = []
-    for at, (name, source) in enumerate(data.test.items()):
-        asked = _askable(load(source, f"test:{name}"), f"test:{name}", renderer, ledger)
-        questions += held(name, asked)
-        write_examples(draft, f"test-{at}", asked)
-        for example in asked:
-            held_out.setdefault(prompt_key(example), f"test set {name!r} ({example.place})")
-    assert data.train is not None
-    pool = load(data.train, "train")
-    if data.validation is not None:
-        training, validation = pool, load(data.validation, "validation")
-    else:
-        training, validation = _split(pool, config, findings)
-    validation, repeated = _without_leaks(validation, held_out)
-    _drop(repeated, "validation" if data.validation else "train", ledger)
-    for example in validation:
-        held_out.setdefault(prompt_key(example), f"the validation set ({example.place})")
-    training, leaked = _without_leaks(training, held_out)
-    _drop(leaked, "train", ledger)
-    if leaked or repeated:
-        findings.append(_leak(leaked + repeated))
-    training, told = _without_likeness(
-        training, [*questions, *against(data.leaks, data.max_record_bytes)], config, ledger
-    )
-    findings.extend(told)
-    rows = {
-        "train": _render(training, "train", "train", renderer, draft, ledger),
-        "validation": _render(
-            validation, "validation" if data.validation else "train", "validation", renderer, draft, ledger
-        ),
-    }
+    with ExitStack() as open_files:
+        tested = open_files.enter_context(Seen(draft / "tested.seen"))
+        for at, (name, source) in enumerate(data.test.items()):
+            asked = _askable(load(source, f"test:{name}"), f"test:{name}", renderer, ledger)
+            write_examples(draft, f"test-{at}", asked)
+            for example in asked:
+                for table in (tested, held_out):
+                    table.first(_prompt(example), f"test set {name!r} ({example.place})")
+        assert data.train is not None
+        own_side = _pool(load(data.train, "train"), pool, config, findings) if data.validation is None else 0
+        progress = Progress(held_side=own_side)
+        validation, split = pool, "train"
+        if data.validation is not None:
+            for example in load(data.train, "train"):
+                pool.add(example, _prompt(example))
+            validation, split = Pool(lines, "validation"), "validation"
+            for example in load(data.validation, "validation"):
+                validation.add(example, _prompt(example))
+
+        def kept() -> Iterator[tuple[Pooled, Example]]:
+            for row in validation.rows():
+                if data.validation is None and not row.sides & own_side:
+                    continue
+                example, where = lines.read(row.start, row.size), tested.where(row.prompt)
+                if where is None:
+                    yield row, example
+                else:
+                    _leak(example, where, split, ledger, progress)
+
+        with RowWriter(draft, "validation") as writer:
+            for batch in _batches(kept()):
+                _render(batch, split, "validation", renderer, lines, writer, ledger)
+                for row, example in batch:
+                    held_out.first(row.prompt, f"the validation set ({example.place})")
+            writer.sync()
+    held_out.keep()
+    progress.findings = [asdict(finding) for finding in findings]
+    return progress
+
+
+def _train(
+    config: RunConfig, renderer: Renderer, ledger: Ledger, lines: Lines, pool: Pool, held_out: Seen, progress: Progress
+) -> None:
+    """Render what is trained on, shard by shard."""
+    data, draft = config.data, lines.folder
+    tests = [read_examples(draft, f"test-{at}") for at in range(len(data.test))]
+    questions = [one for name, examples in zip(data.test, tests, strict=True) for one in held(name, examples)]
+    questions += against(data.leaks, data.max_record_bytes)
+    detective = Detective(questions, data.leaks) if questions else None
+
+    def kept() -> Iterator[tuple[Pooled, Example]]:
+        for row in pool.rows(progress.at):
+            if row.sides & progress.held_side:
+                continue
+            example, where = lines.read(row.start, row.size), held_out.where(row.prompt)
+            if where is not None:
+                _leak(example, where, "train", ledger, progress)
+                continue
+            pair = detective.look(example) if detective else None
+            if pair is not None:
+                progress.pairs.append(asdict(_brief(pair)))
+                if policy_of(pair, data.leaks) == "drop":
+                    ledger.drop(Dropped(example.place, "leak", pair.sentence(), example.id), "train")
+                    continue
+            progress.thoughtful += _thinks(example)
+            progress.rows += 1
+            yield row, example
+
+    def written_down() -> None:
+        writer.sync()
+        lines.sync()
+        progress.ledger = ledger.state()
+        progress.save(draft)
+
+    with RowWriter(draft, "train") as writer:
+        written_down()
+        since = progress.at
+        for batch in _batches(kept()):
+            _render(batch, "train", "train", renderer, lines, writer, ledger)
+            progress.at = batch[-1][0].at + 1
+            if progress.at - since >= _SHARD:
+                written_down()
+                since = progress.at
     ledger.gate(data.max_dropped)
-    thoughtful = sum(_thinks(example) for example in training)
-    return findings + _remarks(config, renderer, rows), 2 * thoughtful > len(training)
+    told = [] if progress.leaks == 0 else [_leaks(progress)]
+    told += gate([Pair(**pair) for pair in progress.pairs], data.leaks)
+    told += _remarks(config, renderer, TokensDataset(draft, "train"))
+    progress.findings += [asdict(finding) for finding in told]
 
 
 # --- reading ----------------------------------------------------------------------------------------------------------
 
 
-def _load(source: Source, split: str, config: RunConfig, task: Task, ledger: Ledger) -> Loaded:
-    """One source as examples without exact duplicates; whatever is refused is settled in the ledger."""
-    items = read_records(source, config.data.max_record_bytes)
-    ahead = list(itertools.islice(items, _LOOK_AHEAD))
-    form = _form(source, [item for item in ahead if isinstance(item, Record)], config)
-    turns: Turns = config.task.train_turns if isinstance(config.task, ChatTask) else "all"
-    findings = [Finding("format", "info", f"{split}: records are read as {form}", source.path)]
-    examples: list[Example] = []
-    seen: dict[str, str] = {}
-    hidden: list[str] = []
-    for item in itertools.chain(ahead, items):
-        made = [item] if isinstance(item, Dropped) else _examples(item, form, source, turns, task)
-        ledger.admit(split, len(made))
-        for one in made:
+def _load(
+    source: Source, split: str, config: RunConfig, task: Task, ledger: Ledger, draft: Path, findings: list[Finding]
+) -> Iterator[Example]:
+    """The examples of one source without exact duplicates; whatever is refused is settled in the ledger."""
+    form, items = phrased(source, config, task)
+    findings.append(Finding("format", "info", f"{split}: records are read as {form}", source.path))
+    table = draft / "source.seen"
+    table.unlink(missing_ok=True)
+    hidden, first_hidden, usable = 0, "", 0
+    with Seen(table) as seen:
+        for one in items:
+            ledger.admit(split)
             if isinstance(one, Dropped):
                 ledger.drop(one, split)
                 continue
-            first = seen.setdefault(example_key(one), one.place)
+            first = seen.first(bytes.fromhex(example_key(one)), one.place)
             if first != one.place:
                 ledger.drop(Dropped(one.place, "duplicate", f"the same as {first}", one.id), split)
                 continue
-            if any(_HIDDEN.search(message.content) for message in one.messages):
-                hidden.append(one.place)
-            examples.append(one)
+            if any(_hides(message.content) for message in one.messages):
+                hidden, first_hidden = hidden + 1, first_hidden or one.place
+            usable += 1
+            yield one
+    table.unlink()
     ledger.gate(config.data.max_dropped)
-    if not examples:
+    if not usable:
         raise DataError(
             "no record can be used", place=source.path, remedy="see the reasons:\n" + ledger.summary().text()
         )
     if hidden:
-        message = f"{len(hidden):,} records hold characters nobody sees (control, zero-width, direction)"
+        message = f"{hidden:,} records hold characters nobody sees (control, zero-width, direction)"
         findings.append(
-            Finding("hidden characters", "warning", message, hidden[0], "remove them if they are not meant")
+            Finding("hidden characters", "warning", message, first_hidden, "remove them if they are not meant")
         )
-    return Loaded(examples, findings)
 
 
-def conversations(source: Source, config: RunConfig, task: Task) -> Iterator[Example | Dropped]:
-    """Every record of a source as the examples it makes, or why it makes none; nothing is rendered or counted.
-
-    Raises:
-        DataError: the source cannot be read, or its records have no shape that is known.
-    """
-    items = read_records(source, config.data.max_record_bytes)
-    ahead = list(itertools.islice(items, _LOOK_AHEAD))
-    form = _form(source, [item for item in ahead if isinstance(item, Record)], config)
-    turns: Turns = config.task.train_turns if isinstance(config.task, ChatTask) else "all"
-    for item in itertools.chain(ahead, items):
-        yield from [item] if isinstance(item, Dropped) else _examples(item, form, source, turns, task)
+def _hides(text: str) -> bool:
+    return _shared_hides(text) if 200 < len(text) < 20_000 else bool(_HIDDEN.search(text))
 
 
-def _form(source: Source, records: Sequence[Record], config: RunConfig) -> Format:
-    """The shape of a source's records: as set, or that of the first record whose keys say it."""
-    if source.format != "auto":
-        return source.format
-    for record in records:
-        if form := detect(record.fields):
-            return form
-    if isinstance(config.task, ChatTask):
-        keys = ", ".join(map(str, records[0].fields)) if records else "none that can be read"
-        raise DataError(
-            f"the records look like no chat format; their keys are: {keys}",
-            place=records[0].place if records else source.path,
-            remedy="rename the keys to `messages`, `conversations`, `instruction`/`output` or `prompt`/`completion`, "
-            "or set format: custom with a formatter",
-        )
-    return "task"
+@lru_cache(256)
+def _shared_hides(text: str) -> bool:
+    return bool(_HIDDEN.search(text))
 
 
-def _examples(record: Record, form: Format, source: Source, turns: Turns, task: Task) -> list[Example | Dropped]:
-    try:
-        if form == "task":
-            made = [one if one.place else replace(one, place=record.place) for one in task.examples(record)]
-        elif form == "kept":
-            made = [read_example(record.fields, record.place)]
-        else:
-            conversations = to_messages(record.fields, form, source.formatter, record.place, turns)
-            meta = {"tools": record.fields["tools"]} if isinstance(record.fields.get("tools"), list) else {}
-            meta |= {key: record.fields[key] for key in ("checks", "kind", "language") if record.fields.get(key)}
-            made = [
-                Example(
-                    id=record.id if len(conversations) == 1 else f"{record.id}-{at}",
-                    messages=messages,
-                    target=messages[-1].content,
-                    group=str(record.fields.get("group") or ""),
-                    meta=meta,
-                    place=record.place,
-                )
-                for at, messages in enumerate(conversations)
-            ]
-    except RowRefused as refusal:
-        return [Dropped(record.place, refusal.reason, refusal.detail, record.id)]
-    except DataError as error:
-        if form == "custom":
-            raise
-        return [Dropped(record.place, "the task refuses", error.message, record.id)]
-    return list(made) or [Dropped(record.place, "no example", "the record gave no example", record.id)]
+def _prompt(example: Example) -> bytes:
+    return bytes.fromhex(prompt_key(example))
 
 
 # --- splitting --------------------------------------------------------------------------------------------------------
 
 
-def _split(pool: list[Example], config: RunConfig, findings: list[Finding]) -> tuple[list[Example], list[Example]]:
-    """Training and validation examples. Groups stay together unless there are too few to set any aside."""
+def _pool(examples: Iterable[Example], pool: Pool, config: RunConfig, findings: list[Finding]) -> int:
+    """Pool examples for training and validation; returns the bit that sends one to validation.
+
+    Groups stay together unless there are too few to set any aside.
+    """
     share = config.data.validation_share
-    if not share:
-        return pool, []
-
-    def by(identity: list[str]) -> tuple[list[Example], list[Example]]:
-        held = [assign_split(one, config.seed, {"validation": share}) == "validation" for one in identity]
-        return [e for e, h in zip(pool, held, strict=True) if not h], [e for e, h in zip(pool, held, strict=True) if h]
-
-    training, validation = by([example.group or prompt_key(example) for example in pool])
-    if (training and validation) or not any(example.group for example in pool):
-        return training, validation
-    groups = len({example.group for example in pool})
+    groups: set[str] = set()
+    found = [0, 0]
+    for example in examples:
+        prompt = prompt_key(example)
+        sides = 0
+        for bit, identity in ((_BY_GROUP, example.group or prompt), (_BY_PROMPT, prompt)):
+            if share and assign_split(identity, config.seed, {"validation": share}) == "validation":
+                sides |= bit
+        found[sides & _BY_GROUP] += 1
+        if example.group and not all(found):  # afterwards nobody asks
+            groups.add(example.group)
+        pool.add(example, bytes.fromhex(prompt), sides)
+    if not share or all(found) or not groups:
+        return _BY_GROUP
     findings.append(
         Finding(
             "split",
             "warning",
-            f"with {groups} group(s) none can be set aside whole, so validation is split by question instead",
+            f"with {len(groups)} group(s) none can be set aside whole, so validation is split by question instead",
             "data.validation_share",
             "set data.validation, or raise data.validation_share",
         )
     )
-    return by([prompt_key(example) for example in pool])
+    return _BY_PROMPT
 
 
-def _without_leaks(
-    examples: list[Example], held_out: Mapping[str, str]
-) -> tuple[list[Example], list[tuple[Example, str]]]:
-    kept, leaked = [], []
-    for example in examples:
-        where = held_out.get(prompt_key(example))
-        if where is None:
-            kept.append(example)
-        else:
-            leaked.append((example, where))
-    return kept, leaked
+def _leak(example: Example, where: str, split: str, ledger: Ledger, progress: Progress) -> None:
+    progress.leaks += 1
+    progress.leaked = progress.leaked or [example.place, where]
+    ledger.drop(Dropped(example.place, "leak", f"the same question is in {where}", example.id), split)
 
 
-def _without_likeness(
-    training: list[Example], questions: list[Held], config: RunConfig, ledger: Ledger
-) -> tuple[list[Example], list[Finding]]:
-    """The training examples that give nothing away; raises `CheckFailed` where a test set's claim is broken."""
-    if not questions:
-        return training, []
-    settings, detective = config.data.leaks, Detective(questions, config.data.leaks)
-    kept: list[Example] = []
-    pairs: list[Pair] = []
-    for example in training:
-        pair = detective.look(example)
-        if pair is not None:
-            pairs.append(pair)
-        if pair is not None and policy_of(pair, settings) == "drop":
-            ledger.drop(Dropped(example.place, "leak", pair.sentence(), example.id), "train")
-        else:
-            kept.append(example)
-    return kept, gate(pairs, settings)
-
-
-def _drop(leaked: list[tuple[Example, str]], split: str, ledger: Ledger) -> None:
-    for example, where in leaked:
-        ledger.drop(Dropped(example.place, "leak", f"the same question is in {where}", example.id), split)
-
-
-def _leak(leaked: list[tuple[Example, str]]) -> Finding:
-    example, where = leaked[0]
+def _leaks(progress: Progress) -> Finding:
+    place, where = progress.leaked
     return Finding(
         "leak",
         "warning",
-        f"{len(leaked):,} rows ask a question that is also held out, and were left out; the first is also in {where}",
-        example.place,
+        f"{progress.leaks:,} rows ask a question that is also held out, and were left out; the first is also in "
+        f"{where}",
+        place,
         "nothing, if held-out sets were drawn from the same records; else check how they were made",
     )
 
@@ -358,7 +355,7 @@ def _leak(leaked: list[tuple[Example, str]]) -> Finding:
 # --- rendering --------------------------------------------------------------------------------------------------------
 
 
-def _askable(examples: list[Example], split: str, renderer: Renderer, ledger: Ledger) -> list[Example]:
+def _askable(examples: Iterable[Example], split: str, renderer: Renderer, ledger: Ledger) -> list[Example]:
     """Test examples whose prompt the template can write."""
     asked: list[Example] = []
     for example in examples:
@@ -370,31 +367,48 @@ def _askable(examples: list[Example], split: str, renderer: Renderer, ledger: Le
     return asked
 
 
+def _batches(rows: Iterable[tuple[Pooled, Example]]) -> Iterator[list[tuple[Pooled, Example]]]:
+    """Runs of rows that are rendered together; one is handed on as soon as it is full."""
+    batch: list[tuple[Pooled, Example]] = []
+    size = 0
+    for row, example in rows:
+        batch.append((row, example))
+        size += row.size
+        if len(batch) == _BATCH or size >= _BATCH_BYTES:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
+
+
 def _render(
-    examples: list[Example], split: str, into: str, renderer: Renderer, draft: Path, ledger: Ledger
-) -> list[Tokens]:
-    """Render, settle and write one split; returns its rows."""
+    batch: Sequence[tuple[Pooled, Example]],
+    split: str,
+    into: str,
+    renderer: Renderer,
+    lines: Lines,
+    writer: RowWriter,
+    ledger: Ledger,
+) -> None:
+    """Render, settle and write some rows."""
     rows: list[Tokens] = []
-    kept: list[Example] = []
-    for start in range(0, len(examples), _BATCH):
-        batch = examples[start : start + _BATCH]
-        for example, result in zip(batch, renderer.render_many(batch), strict=True):
-            if isinstance(result, Dropped):
-                ledger.drop(result, split)
-                continue
-            reason = "prompt shortened" if result.note else ""
-            ledger.settle(
-                example.place,
-                example.id,
-                split,
-                "trained" if into == "train" else "validation",
-                reason,
-                result.note,
-            )
-            rows.append(result.tokens)
-            kept.append(result.example)
-    write_tokens(draft, into, rows, kept)
-    return rows
+    places: list[tuple[int, int]] = []
+    results = renderer.render_many([example for _, example in batch])
+    for (row, example), result in zip(batch, results, strict=True):
+        if isinstance(result, Dropped):
+            ledger.drop(result, split)
+            continue
+        reason = "prompt shortened" if result.note else ""
+        outcome: Outcome = "trained" if into == "train" else "validation"
+        ledger.settle(example.place, example.id, split, outcome, reason, result.note)
+        rows.append(result.tokens)
+        places.append(lines.write(result.example) if result.note else (row.start, row.size))
+    writer.add(rows, places)
+
+
+def _brief(pair: Pair) -> Pair:
+    """As much of a pair as is shown."""
+    return replace(pair, train_text=pair.train_text[:1000], held_text=pair.held_text[:1000])
 
 
 def _thinks(example: Example) -> bool:
@@ -402,9 +416,9 @@ def _thinks(example: Example) -> bool:
     return bool(answer.extra.get("reasoning_content")) or answer.content.lstrip().startswith("<think>")
 
 
-def _remarks(config: RunConfig, renderer: Renderer, rows: Mapping[str, list[Tokens]]) -> list[Finding]:
+def _remarks(config: RunConfig, renderer: Renderer, rows: TokensDataset) -> list[Finding]:
     findings: list[Finding] = []
-    count = len(rows["train"])
+    count = len(rows)
     if not count:
         raise DataError("no row is left to train on", place="data.train", remedy="see the ledger")
     if count < config.train.batch_size:

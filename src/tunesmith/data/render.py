@@ -105,11 +105,12 @@ class Renderer:
         """
         results: list[Rendered | Dropped | None] = [None] * len(examples)
         layouts: list[tuple[int, Layout]] = []
-        for index, example in enumerate(examples):
-            try:
-                layouts.append((index, self._lay_out(example)))
-            except RowRefused as refusal:
-                results[index] = Dropped(example.place, refusal.reason, refusal.detail, example.id)
+        asked = [(example.messages, example.place, example.meta.get("tools")) for example in examples]
+        for index, layout in enumerate(self.template.lay_out_batch(asked)):
+            if isinstance(layout, RowRefused):
+                results[index] = Dropped(examples[index].place, layout.reason, layout.detail, examples[index].id)
+            else:
+                layouts.append((index, layout))
         encodings = self._encoder.encode_batch([layout.text for _, layout in layouts])
         for (index, layout), encoding in zip(layouts, encodings, strict=True):
             example = examples[index]

@@ -458,12 +458,15 @@ def _too_large(place: str, size: int, limit: int) -> Dropped:
     return Dropped(place, "record too large", detail)
 
 
+_canonical = json.JSONEncoder(sort_keys=True, ensure_ascii=False, default=str).encode
+
+
 def _record(fields: Any, path: str, number: int) -> Record | Dropped:
     place = f"{path}:{number}"
     if not isinstance(fields, Mapping):
         return Dropped(place, "not an object", f"a record is an object with named fields, this is {_kind(fields)}")
     try:
-        canonical = json.dumps(fields, sort_keys=True, ensure_ascii=False, default=str).encode("utf-8")
+        canonical = _canonical(fields).encode("utf-8")
     except UnicodeEncodeError:
         return Dropped(place, "lone surrogate", "half of a character pair (\\ud800-\\udfff) stands alone")
     except (TypeError, RecursionError) as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from functools import lru_cache
 
 from tunesmith.types import Example, Message, Split
 
@@ -40,5 +41,15 @@ def example_key(example: Example) -> str:
 
 
 def _digest(messages: tuple[Message, ...]) -> str:
-    text = "\0".join(f"{message.role}\1{' '.join(message.content.casefold().split())}" for message in messages)
+    text = "\0".join(f"{message.role}\1{_even(message.content)}" for message in messages)
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def _even(text: str) -> str:
+    return _shared(text) if 200 < len(text) < 20_000 else " ".join(text.casefold().split())
+
+
+@lru_cache(256)
+def _shared(text: str) -> str:
+    """A system message that thousands of examples share is looked at once."""
+    return " ".join(text.casefold().split())

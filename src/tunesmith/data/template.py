@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from tunesmith.data.formats import RowRefused
-from tunesmith.data.guarded import OverLimitError, RefusedError, render
+from tunesmith.data.guarded import OverLimitError, RefusedError, render, render_batch
 from tunesmith.errors import DataError
 from tunesmith.types import Message
 
@@ -33,6 +33,8 @@ _CLOCK = (
 _THINK = re.compile(r"(</?think>)")
 _SLOT = re.compile(r"Qslot(\d+)Zend")
 _SHAPES = 4096
+_CLEAN = 256
+"""Longer texts in which no control token was found, a system message perhaps that the next example has too."""
 _MARKER = re.compile(r"<\|[^|<>\s]{1,40}\|>|\[/?[A-Z_]{3,30}\]|<</?[A-Z_]{2,20}>>|</?s>|<(?:start|end)_of_turn>")
 """What control words of chat templates look like, special tokens or not; those the template uses are refused in
 contents."""
@@ -128,6 +130,7 @@ class Template:
             ends.append(tokenizer.eos_token)
         self._end = re.compile(r"\s*(" + "|".join(map(re.escape, ends)) + ")") if ends else re.compile(r"(?!)")
         self._shapes: dict[Any, Shape] = {}
+        self._clean: dict[frozenset[str], set[str]] = {}
         self._forbidden: dict[frozenset[str], re.Pattern[str]] = {}
 
     # --- rendering ----------------------------------------------------------------------------------------------------
@@ -169,9 +172,31 @@ class Template:
             RowRefused: this conversation cannot be used (it holds a control token, the template refuses it).
             DataError: the template cannot be used for such conversations (it drops a message, writes no end token).
         """
+        (layout,) = self.lay_out_batch([(messages, place, tools)])
+        if isinstance(layout, RowRefused):
+            raise layout
+        return layout
+
+    def lay_out_batch(self, conversations: Sequence[tuple[Sequence[Message], str, Any]]) -> list[Layout | RowRefused]:
+        """The same for many (messages, place, tools) at once, each as its layout or why it is refused."""
+        results: list[Layout | RowRefused | None] = [None] * len(conversations)
+        known: dict[int, tuple[Shape, list[Slot]]] = {}
+        for at, (messages, place, tools) in enumerate(conversations):
+            try:
+                known[at] = self._known_shape(messages, place, tools)
+            except RowRefused as refusal:
+                results[at] = refusal
+        texts = self._write_batch([conversations[at] for at in known])
+        for (at, (shape, slots)), text in zip(known.items(), texts, strict=True):
+            try:
+                results[at] = self._lay_out(*conversations[at], shape, slots, text)
+            except RowRefused as refusal:
+                results[at] = refusal
+        return [result for result in results if result is not None]
+
+    def _known_shape(self, messages: Sequence[Message], place: str, tools: Any) -> tuple[Shape, list[Slot]]:
         slots, worded = _with_slots(messages)
-        tool_turns = any(message.train and message.extra.get("tool_calls") for message in messages)
-        key = json.dumps([worded, [m.train for m in messages], tools], sort_keys=True, default=str)
+        key = _canonical([worded, [m.train for m in messages], tools])
         shape = self._shapes.get(key)
         if shape is None:
             shape = self._shape(messages, slots, worded, place, tools)
@@ -179,7 +204,34 @@ class Template:
                 self._shapes.clear()
             self._shapes[key] = shape
         self._refuse_control_tokens(messages, shape.markers, place)
-        text = self.write([_as_dict(message) for message in messages], place, tools=tools)
+        return shape, slots
+
+    def _write_batch(self, conversations: Sequence[tuple[Sequence[Message], str, Any]]) -> list[str | None]:
+        """The text of each; None where it has to be written alone, to hear why it cannot be."""
+        if len(conversations) < 2:
+            return [None] * len(conversations)
+        turns = [([_as_dict(message) for message in messages], tools) for messages, _, tools in conversations]
+        if not self._guarded:
+            if any(tools for _, tools in turns):
+                return [None] * len(conversations)
+            try:
+                written: list[str | None] = self._tokenizer.apply_chat_template(
+                    [messages for messages, _ in turns], tokenize=False, chat_template=self._template, date_string=DATE
+                )
+                return written
+            except Exception:  # one of them says no
+                return [None] * len(conversations)
+        try:
+            found = render_batch(self._template, self._tokenizer.special_tokens_map, turns, date=DATE)
+        except OverLimitError:
+            return [None] * len(conversations)
+        return [text if isinstance(text, str) else None for text in found]
+
+    def _lay_out(
+        self, messages: Sequence[Message], place: str, tools: Any, shape: Shape, slots: list[Slot], text: str | None
+    ) -> Layout:
+        if text is None:
+            text = self.write([_as_dict(message) for message in messages], place, tools=tools)
         found = _match(text, shape, slots)
         if found is None:
             shape, slots = self._shape_of_answers(messages, place, tools)
@@ -188,7 +240,7 @@ class Template:
             detail = "the template changes this conversation's text depending on what it says"
             raise RowRefused("template rewrites content", detail, place=place, remedy="see the model's chat template")
         layout = self._spans(text, shape, slots, found)
-        if tool_turns:
+        if any(message.train and message.extra.get("tool_calls") for message in messages):
             layout = layout._replace(spans=self._with_tool_turns(messages, text, layout.spans, place, tools))
         return self._ended(messages, layout, place)
 
@@ -278,9 +330,16 @@ class Template:
         for number, message in enumerate(messages, 1):
             texts = [message.content, *_texts(message.extra)]
             for text in texts:
+                if text in self._clean.get(markers, ()):
+                    continue
                 if found := pattern.search(text):
                     detail = f"turn {number} ({message.role}) contains {found.group()!r}, which would become structure"
                     raise RowRefused("special token in content", detail, place=place, remedy="remove or reword it")
+                if 200 < len(text) < 20_000:
+                    clean = self._clean.setdefault(markers, set())
+                    if len(clean) >= _CLEAN:
+                        clean.clear()
+                    clean.add(text)
 
     # --- spans --------------------------------------------------------------------------------------------------------
 
@@ -347,6 +406,9 @@ _LOST = {
 }
 
 
+_canonical = json.JSONEncoder(sort_keys=True, default=str).encode
+
+
 def _as_dict(message: Message) -> dict[str, Any]:
     return {"role": message.role, "content": message.content, **message.extra}
 
@@ -410,10 +472,10 @@ def _match(text: str, shape: Shape, slots: list[Slot]) -> list[tuple[int, int]] 
     return found
 
 
-def _forms(text: str) -> list[str]:
+def _forms(text: str) -> Iterator[str]:
     """How a template may write a text: as it is, without blanks at its ends, or as a JSON string."""
-    forms = [text, text.strip(), text.lstrip(), text.rstrip(), text.strip("\n"), text.lstrip("\n"), text.rstrip("\n")]
-    forms.append(text.rstrip(" "))
-    forms.append(json.dumps(text, ensure_ascii=False)[1:-1])
-    forms.append(json.dumps(text)[1:-1])
-    return forms
+    yield text
+    yield from (text.strip(), text.lstrip(), text.rstrip(), text.strip("\n"), text.lstrip("\n"), text.rstrip("\n"))
+    yield text.rstrip(" ")
+    yield json.dumps(text, ensure_ascii=False)[1:-1]
+    yield json.dumps(text)[1:-1]

@@ -177,8 +177,9 @@ def summarize(evaluation: Evaluation, slices: Sequence[str] | None = None) -> di
 
 def sample(examples: Sequence[Example], most: int | None, seed: int) -> list[Example]:
     """At most that many examples, the same ones whatever their order, kept in the order given."""
+    examples = list(examples)
     if most is None or len(examples) <= most:
-        return list(examples)
+        return examples
     order = sorted(examples, key=lambda example: (random.Random(f"{seed} {example.id}").random(), example.id))
     kept = {id(example) for example in order[:most]}
     return [example for example in examples if id(example) in kept]

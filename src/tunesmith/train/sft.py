@@ -30,6 +30,7 @@ from tunesmith.train.arguments import training_arguments
 from tunesmith.train.callbacks import KeepBest
 from tunesmith.train.guarded import GuardedTrainer, is_out_of_memory
 from tunesmith.train.loader import StepLoader
+from tunesmith.train.profiling import Profile
 from tunesmith.train.progress import LiveView, Progress
 from tunesmith.train.steps import Step, Steps, only, plan_step
 from tunesmith.types import IGNORE
@@ -87,6 +88,8 @@ def build_sft_trainer(
     callbacks: list[Any] = [progress, LiveView(progress)]
     if patience is not None:
         callbacks.append(KeepBest(run, patience))
+    if config.tracking.profile_steps:
+        callbacks.append(Profile(run, tracker, config.tracking.profile_steps))
     trainer = ForestTrainer(config, model, tokenizer, prepared, run, arguments, callbacks)
     trainer.tell = tracker.event
     return trainer

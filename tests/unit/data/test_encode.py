@@ -3,6 +3,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from tunesmith.data.encode import Encoder
 
@@ -45,3 +47,52 @@ def test_a_normaliser_and_added_words_change_nothing(make_tokenizer: Any) -> Non
     texts = [f"<|im_start|>a {n} <|im_end|> many" for n in range(4)]
     alone = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts]
     assert [one.ids.tolist() for one in encoder(tokenizer).encode_batch(texts)] == alone
+
+
+SCHEMA = "\n".join(f"CREATE TABLE clinic_{n} (id integer, town text, note text, price numeric);" for n in range(12))
+
+
+@pytest.mark.parametrize("kind", ["bytes", "metaspace"])
+@pytest.mark.parametrize("joint", ["\n\nHow many ", " and ", "", "\n", "日本 ", "  ", "_"])
+def test_a_beginning_that_no_special_token_closes_is_encoded_once(make_tokenizer: Any, kind: str, joint: str) -> None:
+    tokenizer = make_tokenizer("mistral", kind)
+    texts = [f"<s> [INST] {SCHEMA}{joint}{n}{word}</s>" for n, word in enumerate(["", " dogs", "s", "\n", "giờ"] * 4)]
+    texts += [f"<s> [INST] {SCHEMA.replace('town', 'city')}{joint}{n}</s>" for n in range(4)] + [SCHEMA, SCHEMA[:500]]
+    alone = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in texts]
+    for together in (encoder(tokenizer), fresh := encoder(tokenizer)):
+        for batch in (texts[:7], texts[7:9], texts):
+            found = together.encode_batch(batch)
+            wanted = [alone[texts.index(text)] for text in batch]
+            assert [one.ids.tolist() for one in found] == wanted
+    text, one = texts[3], fresh.encode_batch(texts)[3]
+    whole = fresh.encode(text)
+    assert [one.token_at(at) for at in range(len(text))] == [whole.token_at(at) for at in range(len(text))]
+    assert any(known is not None for known in fresh._beginnings.values())
+
+
+def test_a_beginning_is_encoded_once_for_all_batches(make_tokenizer: Any) -> None:
+    tokenizer = make_tokenizer("mistral")
+    made, encoded = encoder(tokenizer), []
+    plain = made._plain
+    made._plain = lambda texts: encoded.extend(texts) or plain(texts)  # type: ignore[method-assign, func-returns-value]
+    for batch in range(5):
+        made.encode_batch([f"{SCHEMA}\n\nQuestion {batch}{n}" for n in range(10)])
+    # The first batch is encoded both ways, in part.
+    assert sum(text.startswith(SCHEMA) for text in encoded) <= 10
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    kind=st.sampled_from(["bytes", "metaspace"]),
+    start=st.text(alphabet="ab é日\n .,_1'", max_size=30),
+    ends=st.lists(st.text(alphabet="ab é日\n .,_1'", max_size=12), min_size=2, max_size=6),
+)
+def test_whatever_follows_a_common_beginning_no_id_changes(
+    make_tokenizer: Any, kind: str, start: str, ends: list[str]
+) -> None:
+    tokenizer = make_tokenizer("mistral", kind)
+    texts = [f"{SCHEMA}{start}{end}" for end in ends]
+    together = encoder(tokenizer)
+    together.encode_batch([f"{SCHEMA} {n}" for n in range(3)])  # which is when both ways are compared
+    found = together.encode_batch(texts)
+    assert [one.ids.tolist() for one in found] == tokenizer(texts, add_special_tokens=False)["input_ids"]

@@ -213,9 +213,9 @@ def test_a_torn_entry_is_built_again(run: Run, tmp_path: Path, damage: str) -> N
     if damage == "manifest":
         (entry / "MANIFEST.json").write_text('{"sizes": {')
     elif damage == "cut":
-        (entry / "train.ids.npy").write_bytes((entry / "train.ids.npy").read_bytes()[:-4])
+        (entry / "train.ids").write_bytes((entry / "train.ids").read_bytes()[:-4])
     else:
-        (entry / "train.examples.jsonl").unlink()
+        (entry / "examples.jsonl").unlink()
     task = Counting()
     assert [t.input_ids.tolist() for t in run({"train": str(train)}, task).train] == rows
     assert task.asked == 30

@@ -344,4 +344,14 @@ def test_every_public_template_gives_the_ids_of_apply_chat_template(real_data: P
             answers = [m.content for m in one.messages if m.train]
             assert all(answer in learned(tokens, tokenizer) for answer in answers), file.name
             rendered += 1
+            # The same in a batch whose members begin alike for long, as those of one schema do.
+            long = " ".join(f"table_{number} (id, name)" for number in range(40))
+            asked = replace(one.messages[0], content=f"{long}\n\nHello")
+            many = [
+                replace(one, messages=(replace(asked, content=f"{asked.content} {n}"), *one.messages[1:]))
+                for n in range(12)
+            ]
+            for example_, result in zip(many, Renderer(tokenizer).render_many(many), strict=True):
+                wanted = tokenizer.apply_chat_template(dicts(example_.messages), return_dict=False, date_string=DATE)
+                assert isinstance(result, Rendered) and result.tokens.input_ids.tolist() == wanted, file.name
     assert rendered >= 80

@@ -92,3 +92,6 @@ class Tracking(Section):
     """Mirrors."""
     project: str | None = None
     """Project name at the mirror."""
+    profile_steps: int = Field(0, ge=0)
+    """Measure so many steps, after two to warm up: a trace and the ten most expensive operations in `profile/` of the
+    run. `--profile` is 3. The steps that are measured are slower and their results the same."""
