@@ -1,17 +1,23 @@
 """Attention over a row that is a prefix tree: token i sees token j exactly when `j <= i <= subtree_end[j]`.
 
-Nothing of the model is patched. There are two ways to compute the rule, and tests hold them to the same numbers:
+Nothing of the model is patched. There are three ways to compute the rule, and tests hold them to the same numbers:
 
-- a dense mask, (L, L) booleans made once per row, for every model that takes one: the reference;
-- for models whose attention is plain softmax attention, on a CPU, `attend_to_row`: a cascade of flash attention calls
-  (`model/cascade.py`), which computes no more than the tree needs.
+- `dense`: a mask of (L, L) booleans made once per row, for every model that takes one: the reference;
+- `cascade`: for models whose attention is plain softmax attention, on a CPU, `attend_to_row`: calls of the flash kernel
+  (`model/cascade.py`), no more of them than the tree needs;
+- `flex`: on a GPU, the rule itself as a block mask for transformers' FlexAttention, whose kernel passes over blocks of
+  128 by 128 that nobody sees. Windows and soft caps are part of it.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from functools import cache
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from weakref import WeakKeyDictionary
 
 from tunesmith.errors import ModelError
 
@@ -20,8 +26,11 @@ if TYPE_CHECKING:
 
     from tunesmith.model.cascade import Cascade
 
+log = logging.getLogger(__name__)
+
 _DENSE = ("sdpa", "eager")
 _ROW = "tunesmith_row"
+_FLEX = "flex_attention"
 PLAIN = frozenset({"llama", "mistral", "qwen2", "qwen3"})
 """Model types whose attention is softmax(q k / scale) v and no more; each is held to the dense mask by a test."""
 
@@ -61,25 +70,72 @@ def attend_to_row(
     return attend(query, key, value, attn_mask=forest, scale=scaling).transpose(1, 2).contiguous(), None
 
 
+_FLEX_FAILS: WeakKeyDictionary[Any, str] = WeakKeyDictionary()
+"""Models with which FlexAttention was tried here and failed, and how."""
+
+
+class Way(NamedTuple):
+    """How the rows of a model are attended to."""
+
+    name: Literal["cascade", "flex", "dense"]
+    reason: str = ""
+    """Why it is not a cheaper one; empty where there is none."""
+
+
+def way_of(model: Any) -> Way:
+    """The cheapest way that is known to be right for a model where it is."""
+    import torch
+
+    config = model.config.get_text_config()
+    if config._attn_implementation != "sdpa":
+        return Way("dense", f"model.attn_implementation is {config._attn_implementation}")
+    if getattr(config, "attention_dropout", 0.0):
+        return Way("dense", "attention_dropout: the parts of a row would each draw its own")
+    if model in _FLEX_FAILS:
+        return Way("dense", _FLEX_FAILS[model])
+    if model.device.type == "cuda":
+        if not getattr(model, "_supports_flex_attn", False):
+            return Way("dense", f"transformers has no FlexAttention for {config.model_type}")
+        if torch.cuda.get_device_capability(model.device) < (8, 0):
+            return Way("dense", "FlexAttention needs a GPU of compute capability 8.0 or newer")
+        if find_spec("triton") is None:
+            return Way("dense", "FlexAttention needs the package triton")
+        if model.dtype not in (torch.float32, torch.bfloat16, torch.float16):
+            return Way("dense", f"FlexAttention does not take {model.dtype}")
+        return Way("flex")
+    if model.device.type != "cpu":
+        return Way("dense", f"there is no cheaper way on {model.device.type}")
+    if config.model_type not in PLAIN:
+        return Way("dense", f"the attention of {config.model_type} is not known to be plain softmax attention")
+    if len(set(getattr(config, "layer_types", None) or [])) > 1:
+        return Way("dense", "some layers have a window and some have none")
+    return Way("cascade")
+
+
 @contextmanager
-def rows_in(model: Any) -> Iterator[None]:
-    """Within, forward and backward of `model` may be given rows by `row_inputs` in the cheaper of the two ways."""
+def rows_in(model: Any, way: Way | None = None) -> Iterator[None]:
+    """Within, forward and backward of `model` may be given rows by `row_inputs`, in the cheapest way or one given."""
     from transformers import AttentionInterface
 
     config = model.config.get_text_config()
     before = config._attn_implementation
-    mixed = len(set(getattr(config, "layer_types", None) or [])) > 1  # some layers with a window, some without
-    dropped = bool(getattr(config, "attention_dropout", 0.0))  # which the parts of a cascade would draw each for itself
-    plain = config.model_type in PLAIN and not mixed and not dropped and model.device.type == "cpu"
-    if before != "sdpa" or not plain:
+    way = way or way_of(model)
+    if way.name == "dense":
+        _say(config.model_type, way.reason)
         yield
         return
     AttentionInterface.register(_ROW, attend_to_row)
-    config._attn_implementation = _ROW
+    config._attn_implementation = _ROW if way.name == "cascade" else _FLEX
     try:
         yield
     finally:
         config._attn_implementation = before
+
+
+@cache
+def _say(model_type: str, reason: str) -> None:
+    """Once for each."""
+    log.info("rows of %s take a dense mask: %s", model_type, reason)
 
 
 def row_inputs(model: Any, subtree_end: Tensor, position: Tensor) -> dict[str, Any]:
@@ -123,15 +179,31 @@ def forest_mask(subtree_end: Tensor, position: Tensor, window: int | None = None
     return seen[:, None]
 
 
-def model_mask(model: Any, subtree_end: Tensor, position: Tensor) -> Tensor | dict[str, Tensor]:
-    """The forest mask in the form this model's layers take.
+def block_mask(subtree_end: Tensor, position: Tensor, window: int | None = None) -> Any:
+    """The same rule as `forest_mask` for FlexAttention, which asks it of pairs and passes over blocks without any."""
+    from torch.nn.attention.flex_attention import create_block_mask
+
+    size = subtree_end.shape[1]
+
+    def sees(batch: Tensor, head: Tensor, row: Tensor, column: Tensor) -> Tensor:
+        seen = (column <= row) & (row <= subtree_end[batch, column])
+        return seen if window is None else seen & (position[batch, row] - position[batch, column] < window)
+
+    device = subtree_end.device
+    return create_block_mask(
+        sees, subtree_end.shape[0], None, size, size, device=str(device), _compile=device.type == "cuda"
+    )
+
+
+def model_mask(model: Any, subtree_end: Tensor, position: Tensor) -> Any:
+    """The forest mask in the form this model's layers take: a tensor, a block mask, or one for each kind of layer.
 
     Raises:
         ModelError: the model's attention takes no dense mask, or is of a kind the rule does not describe.
     """
     config = model.config.get_text_config()
     implementation = config._attn_implementation
-    if implementation not in _DENSE:
+    if implementation not in (*_DENSE, _FLEX):
         raise ModelError(
             f"training rows need an attention that takes a dense mask, not {implementation!r}",
             place="model.attn_implementation",
@@ -156,20 +228,19 @@ def model_mask(model: Any, subtree_end: Tensor, position: Tensor) -> Tensor | di
     if window is not None and window >= subtree_end.shape[1]:
         window = None  # no position of this row is that far back
     if len(kinds) > 1:
-        full = _as_taken(forest_mask(subtree_end, position), model, implementation)
-        if window is None:
-            return {"full_attention": full, "sliding_attention": full}
-        sliding = _as_taken(forest_mask(subtree_end, position, window), model, implementation)
+        full = _mask(subtree_end, position, None, model, implementation)
+        sliding = full if window is None else _mask(subtree_end, position, window, model, implementation)
         return {"full_attention": full, "sliding_attention": sliding}
     windowed = window is not None and (kinds == {"sliding_attention"} or not getattr(config, "layer_types", None))
-    return _as_taken(forest_mask(subtree_end, position, window if windowed else None), model, implementation)
+    return _mask(subtree_end, position, window if windowed else None, model, implementation)
 
 
 def require_isolation(model: Any) -> None:
     """Compute two short examples in one row and alone, and compare: examples of a row must not feel each other.
 
     A model may take the mask and the positions and still look elsewhere (at the place in the row, at a state), and
-    would then train on something that is never asked of it.
+    would then train on something that is never asked of it. Where FlexAttention alone fails in that, the rows of the
+    model take a dense mask from then on.
 
     Raises:
         ModelError: the model does not compute rows as it computes their examples.
@@ -187,7 +258,7 @@ def require_isolation(model: Any) -> None:
         found: Tensor = model(input_ids=given, use_cache=False, **row).logits[0].float()
         return found
 
-    training = model.training
+    training, way = model.training, way_of(model)
     model.eval()
     try:
         with torch.no_grad():
@@ -197,6 +268,9 @@ def require_isolation(model: Any) -> None:
                 row = logits(ids, **row_inputs(model, torch.tensor([ends], device=model.device), positions))
             alone = torch.cat([logits(prefix + first), logits(prefix + second)[12:]])
     except (TypeError, ValueError, RuntimeError) as error:
+        if way.name == "flex":
+            _FLEX_FAILS[model] = f"FlexAttention failed: {str(error).strip().partition(chr(10))[0][:200]}"
+            return require_isolation(model)
         raise ModelError(
             f"the model does not take rows of several examples: {error}",
             place="model.name",
@@ -205,6 +279,9 @@ def require_isolation(model: Any) -> None:
     finally:
         model.train(training)
     error_share = float((row - alone).abs().mean() / alone.std())
+    if way.name == "flex" and not error_share < 0.1:
+        _FLEX_FAILS[model] = f"FlexAttention gave other logits, by {error_share:.0%} of their spread"
+        return require_isolation(model)
     if not error_share < 0.1:  # rounding in 16 bits stays below 0.02; a NaN fails as well
         raise ModelError(
             f"examples in one row change each other's logits (by {error_share:.0%} of their spread), so this model's "
@@ -214,8 +291,11 @@ def require_isolation(model: Any) -> None:
         )
 
 
-def _as_taken(seen: Tensor, model: Any, implementation: str) -> Tensor:
-    """SDPA takes booleans; the eager attention adds its mask to the scores."""
+def _mask(subtree_end: Tensor, position: Tensor, window: int | None, model: Any, implementation: str) -> Any:
+    """SDPA takes booleans; the eager attention adds its mask to the scores; FlexAttention asks the rule itself."""
+    if implementation == _FLEX:
+        return block_mask(subtree_end, position, window)
+    seen = forest_mask(subtree_end, position, window)
     if implementation == "sdpa":
         return seen
     import torch
