@@ -96,7 +96,7 @@ MUTATIONS = {
     "model.chat_template": "model.chat_template={folder}/template.jinja",
     "data.train.path": "data.train=other.jsonl",
     "data.max_length": "data.max_length=8", "checkpoints.save_steps": "checkpoints.save_steps=3",
-    "tracking.project": "tracking.project=mine",
+    "tracking.project": "tracking.project=mine", "tracking.profile_steps": "tracking.profile_steps=4",
     "generate.max_new_tokens": "generate.max_new_tokens=33", "generate.temperature": "generate.temperature=0.7",
     "generate.batch_size": "generate.batch_size=5",
 }  # fmt: skip
