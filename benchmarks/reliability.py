@@ -41,7 +41,7 @@ Row = dict[str, Any]
 
 QUICK = {"kills": 5, "operations": 4, "refusals": 2, "mutations": 50, "disk_full": 2, "stops": 2, "starters": 1,
          "numbers": 4, "memory": 2, "clocks": 1, "workers": 1, "machines": 1, "fresh": 1}  # fmt: skip
-PLAIN = {"kills": 40, "operations": 10_000, "mutations": 60, "disk_full": 12, "stops": 10, "starters": 3, "numbers": 8,
+PLAIN = {"kills": 30, "operations": 10_000, "mutations": 40, "disk_full": 8, "stops": 8, "starters": 3, "numbers": 8,
          "memory": 8, "clocks": 4, "machines": 1}  # fmt: skip
 PLAIN_QUICK = {"operations": 4, "mutations": 4, "numbers": 1, "machines": 1}
 GOALS = {
@@ -110,8 +110,8 @@ class Record:
 def under_faults(record: Record, part: str, counts: Mapping[str, int], folder: Path) -> None:
     """Trials of `tests/crash/trials.py`, in a process of its own that has the shim; a line for each kind."""
     done = record.outcomes(part)
-    left = {kind: count - done[kind]["trials"] if kind == "kills" and kind in done else count
-            for kind, count in counts.items() if kind not in done or kind == "kills"}  # fmt: skip
+    left = {kind: count - _counted(done.get(kind)) for kind, count in counts.items()
+            if kind not in done or kind in trials.PARTS}  # fmt: skip
     todo = [f"{kind}={count}" for kind, count in left.items() if count > 0]
     for kind in counts:
         if kind in done:
@@ -142,9 +142,14 @@ def under_faults(record: Record, part: str, counts: Mapping[str, int], folder: P
 
 
 def _join(found: dict[str, Row], outcome: Row) -> None:
-    """Kills come in parts."""
+    """Some kinds come in parts."""
     kind = outcome["kind"]
     found[kind] = together(found[kind], outcome) if kind in found else outcome
+
+
+def _counted(outcome: Row | None) -> int:
+    """Trials, without those that come on top of what was asked for."""
+    return outcome["trials"] - int(outcome["figures"].get("sigint", 0)) if outcome is not None else 0
 
 
 def _show(outcome: Row) -> None:
@@ -234,8 +239,8 @@ def costs(quick: bool, folder: Path) -> list[Row]:
              "mirror_away_percent_more_processor_time": "<= 5", "most_snapshots_that_waited": "<= 2",
              "times_not_caught_up": "0", "mirror_at_work_percent_longer_median_step": "<= 5",
              "mirror_away_percent_longer_median_step": "<= 5"}  # fmt: skip
-    found = reliability_costs.overhead(folder / "overhead", 4 if quick else 20)
-    found |= reliability_costs.mirrored(folder / "mirror", *((1, 2, 1) if quick else (4, 6, 3)))
+    found = reliability_costs.overhead(folder / "overhead", 4 if quick else 12)
+    found |= reliability_costs.mirrored(folder / "mirror", *((1, 2, 1) if quick else (3, 5, 2)))
     rows = []
     for name, value in found.items():
         words = name.replace("_", " ")

@@ -36,6 +36,18 @@ _PACKAGES = (
 )
 
 
+class _LogFile(logging.FileHandler):
+    """A log that a full disk leaves incomplete; what could not be saved for want of space is told by its own error."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # the base class prints a traceback
+        if not isinstance(sys.exc_info()[1], OSError):
+            super().handleError(record)
+
+    def close(self) -> None:
+        with contextlib.suppress(OSError):  # what is in its buffer does not fit either
+            super().close()
+
+
 class Tracker:
     """Writer of one run's record; a context manager, so that the log file and the mirrors are closed.
 
@@ -53,7 +65,7 @@ class Tracker:
 
     def __enter__(self) -> Tracker:
         self.run.root.mkdir(parents=True, exist_ok=True)
-        handler = logging.FileHandler(self.run.log, encoding="utf-8")
+        handler = _LogFile(self.run.log, encoding="utf-8")
         handler.setFormatter(Redacting("%(asctime)s %(levelname)s %(name)s: %(message)s"))
         logging.getLogger("tunesmith").addHandler(handler)
         self._handler = handler

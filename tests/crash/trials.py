@@ -32,8 +32,8 @@ from outcome import Outcome, compare, settle
 
 HERE = Path(__file__).resolve().parent
 SHIM = "TUNESMITH_FAULT_SHIM"
-_PART = 100
-"""Kills that are told together."""
+PARTS = {"kills": 100, "stops": 25}
+"""Trials that are told together."""
 _LIVES = 40
 """A run that was started so often and has not finished is stuck."""
 
@@ -490,7 +490,7 @@ def main() -> None:
             continue
         left = int(count or SHORT[kind])
         while left > 0:  # in parts, so that little is lost where this process is
-            began, part = time.monotonic(), min(left, _PART) if kind == "kills" else left
+            began, part = time.monotonic(), min(left, PARTS.get(kind, left))
             outcome = kinds[kind](world, part, random.Random(f"{given.seed} {kind} {left}"))
             good &= outcome.good
             took = round(time.monotonic() - began, 1)

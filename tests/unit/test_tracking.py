@@ -72,6 +72,19 @@ def test_the_log_file_ends_with_what_went_wrong(tmp_path: Path) -> None:
     assert track.run.root.exists()
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+def test_a_full_disk_is_told_by_the_error_that_it_made_and_not_by_the_log(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    track = tracker(tmp_path)
+    track.run.root.mkdir()
+    track.run.log.symlink_to("/dev/full")
+    with pytest.raises(OSError, match="its own error"), track:
+        logging.getLogger("tunesmith.x").warning("this does not fit")
+        raise OSError(28, "its own error")
+    assert capfd.readouterr().err == ""
+
+
 def test_the_environment_is_named_without_its_variables(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_TOKEN", SECRET)
     said = environment()
