@@ -103,8 +103,13 @@ def merged_adapters(model: Any) -> Iterator[None]:
 
 
 def with_peft(make: Callable[[], Any]) -> Any:
-    """Call PEFT without the warning that it (0.21) asks transformers (5.23) for a property by its old name."""
+    """Call PEFT without two warnings of its own (0.21).
+
+    It asks transformers (5.23) for a property by its old name; and for a second adapter of a model it does not find the
+    matrix that the first has tied, though both of its names are in the file.
+    """
     with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "You have requested `ensure_weight_tying`", UserWarning)
         warnings.filterwarnings("ignore", ".*gradient_checkpointing.* is deprecated", FutureWarning)
         return make()
 

@@ -21,6 +21,7 @@ from tunesmith.tasks.sql.clock import freeze
 from tunesmith.tasks.sql.compare import Verdict
 from tunesmith.tasks.sql.instances import Examined, Instances
 from tunesmith.tasks.sql.judge import LUCK, is_luck, is_settled, judge
+from tunesmith.tasks.sql.plans import have_same_plan
 from tunesmith.tasks.sql.postgres import Result, Server
 from tunesmith.tasks.sql.structure import exact_match, is_same_text, where_they_differ
 from tunesmith.tasks.sql.writes import Writes, changes_rows
@@ -106,6 +107,11 @@ class SqlGrader:
             verdict = Verdict(False, LUCK, "wrong_rows")
         if not verdict.equal and not open_:
             return Score(0.0, parts, verdict.reason, _failure(verdict, gold_sql, predicted_sql), shown)
+        if verdict.equal and have_same_plan(rows, gold_sql, predicted_sql):
+            parts["second_instances"] = 1.0
+            return Score(
+                1.0, parts, f"{verdict.reason}, and the same plan: PostgreSQL reads both as one query", shown=shown
+            )
         examined = self._instances.examine(rows.database, gold_sql, predicted_sql)
         return _score(verdict, examined, open_, parts, shown, gold_sql, predicted_sql)
 

@@ -109,7 +109,7 @@ def run_guarded(
     return Result(result.columns, result.rows, result.error, time.perf_counter() - started, result.truncated)
 
 
-_ONLY_READS = re.compile(r"[\s(]*(select|with|values|table)\b", re.IGNORECASE)
+_ONLY_READS = re.compile(r"[\s(]*(select|with|values|table|explain)\b", re.IGNORECASE)
 
 
 def _plainly(connection: psycopg.Connection[Any], statement: bytes) -> SqlError | None:
