@@ -52,10 +52,10 @@ def _pairs(
     grader: SqlGrader, server: Server, pairs: list[tuple[int, dict[str, Any]]], instances: int, figure: Figure
 ) -> None:
     seen, accepted, peers = Counter[str](), Counter[str](), Counter[tuple[str, str]]()
-    for name in {str(pair["db"]) for _, pair in pairs}:  # connections and copies are made once, not timed
+    for name, gold in {str(pair["db"]): pair["gold_sql"] for _, pair in pairs}.items():
+        # Connections and copies are made once for a database, and not timed.
         grader.grade(name, ["SELECT 1 AS a"], "SELECT 1 AS b")
-        if instances:
-            grader._instances._catalogue(name)
+        grader._instances.examine(name, gold, gold)
     clock = _Clock(server)
     scores = [grader.grade(pair["db"], [pair["gold_sql"]], pair["pred_sql"]) for _, pair in pairs]
     cpu, wall = clock.cpu, clock.wall
@@ -198,9 +198,8 @@ def _outputs(path: Path, step: int, figure: Figure) -> None:
         prose += "```" not in text and len(text.strip()) > len(sql) + 20
         clean = sql.lower().startswith(("select", "with")) and "```" not in sql
         # What is read must itself end where the query does: the server would refuse prose, and so would the parser.
-        found += clean and (
-            parse(sql) is not None or sql.rstrip("; \n") in text.replace("\\_", "_").replace("\\*", "*")
-        )
+        plain = text.replace("\\_", "_").replace("\\*", "*")
+        found += clean and (parse(sql) is not None or all(one.strip() in plain for one in sql.split(";\n")))
         if not clean:
             print(f"  {path.name}: {sql[:80]!r}")
     figure(

@@ -15,6 +15,7 @@ _VERBS = (
     "do call begin commit rollback vacuum"
 ).split()
 _QUOTED = re.compile(r"('(?:[^']|'')*'|\"(?:[^\"]|\"\")*\")")
+_QUOTED_IN_MYSQL = re.compile(r"('(?:[^'\\]|''|\\.)*'|\"(?:[^\"]|\"\")*\")", re.DOTALL)
 _QUERY_LINE = re.compile(r"^[ \t(]*(?:select|with|values)\b", re.IGNORECASE | re.MULTILINE)
 _QUERY_AFTER_COLON = re.compile(r":\s*(\(*\s*(?:select|with)\b)", re.IGNORECASE)
 
@@ -45,7 +46,8 @@ def _starts_as_sql(text: str) -> bool:
 
 def _without_escapes(text: str) -> str:
     """Undo Markdown's `\\_` and `\\*` outside of quotes, where no valid query has a backslash."""
-    parts = _QUOTED.split(text)
+    # Where a model escapes a quote as MySQL does, the quoted text goes on behind it.
+    parts = (_QUOTED_IN_MYSQL if "\\'" in text else _QUOTED).split(text)
     return "".join(part if i % 2 else re.sub(r"\\([_*])", r"\1", part) for i, part in enumerate(parts))
 
 

@@ -201,15 +201,25 @@ def _permutation(
     identity = tuple(range(width))
     if _same(right, left, identity, keys, ordered):
         return identity
-    columns = [[row[i] for row in left] for i in range(width)]
-    candidates = []
-    for i in range(width):
-        mine = [row[i] for row in right]
-        candidates.append([j for j in range(width) if _same_bag([(c,) for c in mine], [(c,) for c in columns[j]])])
+    mine, theirs = ([Counter(row[i] for row in rows) for i in range(width)] for rows in (right, left))
+    candidates = [[j for j in range(width) if _same_column(mine[i], theirs[j])] for i in range(width)]
     for arrangement in islice(_arrangements(candidates), _TRIES):
         if arrangement != identity and _same(right, left, arrangement, keys, ordered):
             return arrangement
     return None
+
+
+def _same_column(right: Counter[Cell], left: Counter[Cell]) -> bool:
+    """Whether two columns hold the same values, each as often; numbers in order are each other's nearest."""
+    if right == left:
+        return True
+    missing, extra = right - left, left - right
+    if missing.total() != extra.total() or not missing:
+        return False
+    if any(kind != "number" or isinstance(value, str) for kind, value in (*missing, *extra)):
+        return _same_bag([(one,) for one in missing.elements()], [(one,) for one in extra.elements()])
+    numbers: list[list[Any]] = [sorted(value for _, value in bag.elements()) for bag in (missing, extra)]
+    return all(_near(a, b) for a, b in zip(*numbers, strict=True))
 
 
 def _arrangements(candidates: Sequence[Sequence[int]], taken: tuple[int, ...] = ()) -> Iterable[tuple[int, ...]]:

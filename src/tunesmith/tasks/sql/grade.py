@@ -47,6 +47,7 @@ class SqlGrader:
         self._instances = Instances(server, config.instances, self.now)
         self._writes = Writes(server)
         self._marks: OrderedDict[tuple[str, str, str], Score] = OrderedDict()
+        self._settled: dict[tuple[str, str], bool] = {}
 
     def grade(self, database: str, golds: Sequence[str], completion: str) -> Score:
         """Mark an answer as the model wrote it, against the right query and its alternatives; the best mark counts."""
@@ -75,6 +76,13 @@ class SqlGrader:
             self._marks.popitem(last=False)
         return score
 
+    def _is_settled(self, rows: _Shipped, gold_sql: str, gold: Result) -> bool:
+        """`is_settled`, asked once for a right query: on the shipped rows it does not change."""
+        key = (rows.database, gold_sql)
+        if key not in self._settled:
+            self._settled[key] = is_settled(rows, gold_sql, gold)
+        return self._settled[key]
+
     def _compare(self, rows: _Shipped, gold_text: str, predicted_text: str) -> Score:
         gold_sql, predicted_sql = freeze(gold_text, self.now), freeze(predicted_text, self.now)
         if changes_rows(gold_sql):
@@ -101,7 +109,7 @@ class SqlGrader:
             return Score(0.0, parts, predicted.error.message, predicted.error.failure, shown)
         verdict = judge(rows, gold_sql, gold, predicted_sql, predicted)
         parts = {"exact_match": exact, "shipped_rows": float(verdict.equal)}
-        open_ = not verdict.equal and verdict.failure == "wrong_rows" and not is_settled(rows, gold_sql, gold)
+        open_ = not verdict.equal and verdict.failure == "wrong_rows" and not self._is_settled(rows, gold_sql, gold)
         if verdict.equal and is_luck(rows, gold_sql, gold, predicted_sql):
             parts["shipped_rows"] = 0.0
             verdict = Verdict(False, LUCK, "wrong_rows")

@@ -204,6 +204,8 @@ class _Instance:
 
 def _insert(relation: Relation, rows: Sequence[Sequence[Cell]]) -> str:
     kept = [(i, one) for i, one in enumerate(relation.fields) if not one.computed]
+    # What is NULL in every row need not be said: the copy has no defaults.
+    kept = [(i, one) for i, one in kept if any(row[i] is not None for row in rows)] or kept[:1]
     columns = ", ".join(quote(one.name) for _, one in kept)
     into = f"INSERT INTO {relation.quoted} ({columns}) OVERRIDING SYSTEM VALUE "
     if not relation.checks:
@@ -228,4 +230,12 @@ DO $$ DECLARE one record; BEGIN
   LOOP
     EXECUTE format('ALTER TABLE %s DROP CONSTRAINT IF EXISTS %I', one.holder, one.conname);
   END LOOP;
+  FOR one IN
+    SELECT a.attname, c.oid::regclass AS holder FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid
+    WHERE a.atthasdef AND a.attgenerated = '' AND c.relkind IN ('r', 'p')
+      AND c.relnamespace::regnamespace::text !~ '^(pg_|information_schema)'
+  LOOP
+    EXECUTE format('ALTER TABLE %s ALTER COLUMN %I DROP DEFAULT', one.holder, one.attname);
+  END LOOP;
 END $$"""
+"""Foreign keys are kept by the maker of the rows, and every value is of its making."""

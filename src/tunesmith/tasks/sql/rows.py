@@ -118,6 +118,8 @@ class _Maker:
         parents = {one: self._referable(one.target) for one in relation.references}
         bound = {column for reference in relation.references for column in reference.columns} | keyed
         plans = [self._plan(relation, field, field.name in keyed, field.name in bound) for field in relation.fields]
+        idle: dict[str, Cell] = {plan.name: None for plan in plans if plan.unread}
+        read = [(i, plan) for i, plan in enumerate(plans) if not plan.unread]
         asked = [plan.name for plan in plans if plan.values.good or plan.values.near]
         in_key = any(keyed.intersection(one.columns) for one in relation.references)
         start = rng.random()
@@ -127,7 +129,7 @@ class _Maker:
         for attempt in range(wanted * 3):
             if len(rows) >= wanted:
                 break
-            row: dict[str, Cell] = {}
+            row = dict(idle)
             twin = _one_of(rows, rng) if rows and rng.random() < recipe.twins else None
             base = _one_of(relation.sample, rng) if relation.checks and relation.sample else None
             draw = (start + 0.618034 * attempt) % 1  # the shares of the recipe in few rows, too
@@ -135,10 +137,8 @@ class _Maker:
             spoilt: str | None = ""
             if draw > met:
                 spoilt = _one_of(asked, rng) if asked and draw < met + spoiling else None
-            for i, plan in enumerate(plans):
-                if plan.unread:
-                    row[plan.name] = None
-                elif twin is not None and plan.name not in keyed:
+            for i, plan in read:
+                if twin is not None and plan.name not in keyed:
                     row[plan.name] = twin[plan.name]
                 elif base is not None and rng.random() < 0.5:
                     row[plan.name] = base[i]

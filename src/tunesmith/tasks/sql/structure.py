@@ -21,7 +21,9 @@ POSTGRES = sqlglot.Dialect.get_or_raise("postgres")
 """Looked up once: by its name, sqlglot makes a new one for every query."""
 
 
-@lru_cache(maxsize=512)  # the same right query is held against many answers
+# The same right query is held against many answers. Few are kept, for a tree is thousands of objects, which Python's
+# collector of cycles looks through again and again.
+@lru_cache(maxsize=128)
 def parse(sql: str) -> exp.Expression | None:
     """The query's tree, or None where sqlglot cannot read it (PostgreSQL decides what is valid, not we).
 
@@ -117,7 +119,7 @@ _PARTS = ("table", "aggregate", "join", "filter", "literal", "grouping", "distin
 """In the order in which a difference explains most."""
 
 
-@lru_cache(maxsize=2048)
+@lru_cache(maxsize=64)
 def _shape(sql: str) -> _Shape | None:
     tree = parse(sql)
     return None if tree is None else _Shape(tree)

@@ -184,6 +184,7 @@ def test_two_empty_results_prove_nothing_and_are_judged_on_rows_of_our_own(task:
         ("-- the answer\nSELECT 1", "SELECT 1"),
         ("<think>Maybe SELECT 2?</think>\nSELECT 1", "SELECT 1"),
         ("SELECT first\\_name FROM t WHERE a LIKE '10\\_%'", "SELECT first_name FROM t WHERE a LIKE '10\\_%'"),
+        ("SELECT 1 WHERE e = 'Women\\'s' AND t\\_size = 'M'", "SELECT 1 WHERE e = 'Women\\'s' AND t_size = 'M'"),
         ("SELECT 1; SELECT 2", "SELECT 1;\nSELECT 2"),
         ("DELETE FROM t", "DELETE FROM t"),
         ("I cannot answer that.", "I cannot answer that."),
