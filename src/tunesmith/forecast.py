@@ -127,6 +127,7 @@ def _probe(loaded: Loaded, announce: Callable[[str, str], None]) -> tuple[Worklo
                 model = add_lora(model, config.lora, config.seed)
             trainer = BUILDERS[config.train.method](bench.config, model, tokenizer, prepared, bench.run, bench.tracker)
             trainer.lock = bench.lock
+            pipeline.try_grader(bench, prepared)
             before = time.perf_counter() - started
             measured = probe(trainer, workload.step_tokens)
             grading = _grading(bench, trainer.release(), tokenizer, renderer, prepared)
@@ -137,7 +138,7 @@ def _probe(loaded: Loaded, announce: Callable[[str, str], None]) -> tuple[Worklo
         f"{measured.steps} steps, {measured.step_seconds:.3g} s for a mean one; the longest row, "
         f"{measured.worst_tokens:,} tokens; a validation, {measured.evaluation:.1f} s; a save, {measured.saving:.1f} s",
     )
-    told = Probed(measured.step_seconds, measured.step_error, measured.evaluation, measured.saving, before, grading)
+    told = Probed(measured.step_seconds, measured.step_error, measured.evaluation, measured.saving, before, *grading)
     return workload, told, measured.peak
 
 
@@ -154,14 +155,19 @@ def _apart(config: RunConfig, folder: Path) -> RunConfig:
     )
 
 
-def _grading(bench: Any, model: Any, tokenizer: Any, renderer: Any, prepared: Any) -> float:
-    """Seconds per prompt, of one batch; 0 where nothing is graded."""
+def _grading(bench: Any, model: Any, tokenizer: Any, renderer: Any, prepared: Any) -> tuple[float, float]:
+    """Seconds per prompt, of one batch, before and after training; 0 where nothing is graded.
+
+    After training answers are about as long as those that were trained, and so is the time that they take.
+    """
     if not prepared.tests:
-        return 0.0
+        return 0.0, 0.0
     from tunesmith.evaluate import evaluate
 
     pool = [example for found in prepared.tests.values() for example in found]
     asked = pool[:: max(1, len(pool) // bench.config.generate.batch_size)][: bench.config.generate.batch_size]
     start = time.perf_counter()
-    evaluate(model, tokenizer, renderer.prompt_ids, asked, bench.task, bench.config)
-    return (time.perf_counter() - start) / len(asked)
+    found = evaluate(model, tokenizer, renderer.prompt_ids, asked, bench.task, bench.config)
+    each = (time.perf_counter() - start) / len(asked)
+    trained = min(float(prepared.train.label_counts.mean()), bench.config.generate.max_new_tokens)
+    return each, each * min(1.0, trained / max(1.0, found.mean_tokens or 1.0))

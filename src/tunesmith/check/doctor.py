@@ -26,6 +26,16 @@ _LEAST_MEMORY = 8e9
 _EXTRAS = {"sql": "psycopg", "wandb": "wandb", "comet": "comet_ml", "gguf": "gguf", "qdrant": "qdrant_client"}
 
 
+_GET = {
+    "Hub": "for private models: hf auth login",
+    "gs://": "for a mirror there: gcloud auth application-default login",
+    "s3://": "for a mirror there: aws configure, or export AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
+    "Weights & Biases": "to report there: wandb login",
+    "Comet": "to report there: comet login",
+}
+"""What a credential is for, and the command that gets one."""
+
+
 @dataclass(frozen=True, slots=True)
 class Machine:
     """What was found: facts, and findings on what should be different."""
@@ -71,9 +81,12 @@ def examine_machine(environ: Mapping[str, str] | None = None) -> Machine:
         "driver": f"{gpus.driver}, runs CUDA up to {gpus.cuda}" if gpus.driver else "none",
         "memory": f"{memory / 1e9:.1f} GB" if memory else "unknown",
         "disk": f"{free / 1e9:.0f} GB free in {Path.cwd()}",
-        **{name: where or "no credential" for name, where in credentials.items()},
+        **{name: where or f"no credential; {_GET[name]}" for name, where in credentials.items()},
     }
-    findings = [*_python(), *packages, *_gpu(gpus, environ), *_room(memory, free), *_notebook(environ)]
+    findings = [
+        *_python(), *packages, *_gpu(gpus, environ), *_room(memory, free), *_broken(credentials, environ),
+        *_notebook(environ),
+    ]  # fmt: skip
     return Machine(facts, tuple(findings))
 
 
@@ -177,6 +190,24 @@ def _credentials(environ: Mapping[str, str]) -> Iterator[tuple[str, str]]:
     )
     for name, service in (("Weights & Biases", "wandb"), ("Comet", "comet_ml")):
         yield name, "" if credentials_missing(service, environ) else "present"
+
+
+def _broken(credentials: Mapping[str, str], environ: Mapping[str, str]) -> Iterator[Finding]:
+    """Credentials that are named and cannot be used. Whether a bucket lets them in, `tunesmith check RECIPE` tries."""
+    cost = "mirrors there are refused, after the run was started"
+    if credentials["gs://"] and not credentials["gs://"].startswith("present"):
+        yield Finding("doctor.credentials", "warning", credentials["gs://"], "GOOGLE_APPLICATION_CREDENTIALS",
+                      "correct the path, or unset it and run: gcloud auth application-default login", cost)  # fmt: skip
+    key, secret = environ.get("AWS_ACCESS_KEY_ID"), environ.get("AWS_SECRET_ACCESS_KEY")
+    if bool(key) != bool(secret):
+        there, missing = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")[:: 1 if key else -1]
+        yield Finding("doctor.credentials", "warning", f"{there} is set and {missing} is not", missing,
+                      f"export {missing}=..., or unset {there} and run: aws configure", cost)  # fmt: skip
+    token = environ.get("HF_TOKEN")
+    if token is not None and (not token.strip() or token != token.strip() or " " in token):
+        yield Finding("doctor.credentials", "warning", "HF_TOKEN is empty or holds blanks, so the Hub will refuse it",
+                      "HF_TOKEN", "export HF_TOKEN=... without blanks, or unset it and run: hf auth login",
+                      "private models and data sets cannot be read")  # fmt: skip
 
 
 def _first(places: Mapping[str, object]) -> str:

@@ -143,7 +143,7 @@ def make_plan(
             rates = cpu_rates(torch.bfloat16 if compute == "bf16" else torch.float32)
             here = outlook("this CPU" if device_name is None else device_name, rates, compute, None)
         if probed is not None and peak is not None:
-            here = _narrowed(here, workload, probed, peak)
+            here = _narrowed(config, here, workload, probed, peak)
     any_footprint = next(iter(known.values()))
     notes = list(workload.notes)
     if device_name is not None and own is None:
@@ -154,11 +154,11 @@ def make_plan(
     )  # fmt: skip
 
 
-def _narrowed(here: Outlook, workload: Workload, probed: Probed, peak: int) -> Outlook:
+def _narrowed(config: RunConfig, here: Outlook, workload: Workload, probed: Probed, peak: int) -> Outlook:
     """What was measured is a lower bound: a run meets more rows than a probe, and memory has been seen to fragment."""
     span = Span(peak * 0.97, peak * 1.03, peak * 1.2)
     memory = replace(here.memory, peak=span, needed=span, measured=True)
-    return replace(here, memory=memory, time=narrowed_time(workload, probed))
+    return replace(here, memory=memory, time=narrowed_time(config, workload, probed))
 
 
 def read_architecture(config: RunConfig) -> Any:

@@ -27,8 +27,11 @@ from tunesmith.check.rehearsal import (
     Ended,
     Late,
     Launch,
+    Process,
+    end,
     finish,
     kill_in_a_save,
+    room_for_two,
     share_data,
     slice_of,
     spawn,
@@ -153,9 +156,12 @@ def prove(
     run, plain = RunDir(folder / main.name), RunDir(folder / reference.name)
     for part in (main, reference):
         (folder / f"{part.name}.yaml").write_text(dump_config(part), encoding="utf-8")
-    if parts.interrupt(run, at) and parts.whole("continued", "run", main.name):
+    if parts.interrupt(run, at):
         share_data(run, plain)
-        if parts.whole("uninterrupted", "train", reference.name):
+        # Both compute the same from here on, and neither knows of the other: where nothing is scarce, at once.
+        beside = parts.begin("uninterrupted", "train", reference.name) if room_for_two() else None
+        went_on = parts.whole("continued", "run", main.name, beside)
+        if went_on and parts.whole("uninterrupted", "train", reference.name, started=beside):
             parts.reload(run)
             for look in (_resumed, _same_bits, _learned, _graded, _exported, _reported):
                 for one in look(run, plain, proof):
@@ -214,10 +220,24 @@ class _Parts:
 
         return self._part("interrupted", work)
 
-    def whole(self, name: str, verb: str, recipe: str) -> bool:
-        """Run a verb on a recipe to its end."""
-        arguments = [verb, str(self._folder / f"{recipe}.yaml")]
-        return self._part(name, lambda log: finish(self._launch("tunesmith", arguments, log), log, self._seconds))
+    def begin(self, name: str, verb: str, recipe: str) -> Process:
+        """Start a verb on a recipe."""
+        return self._launch("tunesmith", [verb, str(self._folder / f"{recipe}.yaml")], self._folder / f"{name}.log")
+
+    def whole(
+        self, name: str, verb: str, recipe: str, beside: Process | None = None, *, started: Process | None = None
+    ) -> bool:
+        """Run a verb on a recipe to its end, or wait for the one that was started; where it fails, `beside` ends too."""
+
+        def work(log: Path) -> None:
+            try:
+                finish(started or self.begin(name, verb, recipe), log, self._seconds)
+            except BaseException:
+                if beside is not None:
+                    end(beside)
+                raise
+
+        return self._part(name, work)
 
     def reload(self, run: RunDir) -> bool:
         """Meet the exports in a process of their own."""

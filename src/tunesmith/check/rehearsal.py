@@ -185,6 +185,24 @@ def kill_in_a_save(process: Process, run: RunDir, at: int, log: Path, seconds: f
     return f"killed while it wrote the checkpoint of step {at} ({files} files of it were there, no manifest)"
 
 
+def end(process: Process) -> None:
+    """End a process that is not needed any more."""
+    if process.poll() is None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(process.pid, signal.SIGKILL)
+        _reap(process)
+
+
+def room_for_two() -> bool:
+    """Whether two parts may run at once: two cores, half of the memory free, and no GPU that they would share."""
+    import psutil
+
+    from tunesmith.check.gpus import read_gpus
+
+    memory = psutil.virtual_memory()
+    return (os.cpu_count() or 1) > 1 and memory.available > memory.total / 2 and not read_gpus().gpus
+
+
 class Late(Exception):
     """The save was quicker than the kill."""
 

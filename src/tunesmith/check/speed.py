@@ -63,7 +63,9 @@ class Probed(NamedTuple):
     start: float
     """Seconds before the first step, and after the last one but for validation and save."""
     grading: float
-    """Seconds per prompt."""
+    """Seconds per prompt, of the model as it is."""
+    grading_tuned: float
+    """The same when its answers are as long as those that it was trained on."""
 
 
 def card_rates(card: Card, precision: str) -> Rates:
@@ -128,14 +130,15 @@ def forecast_time(config: RunConfig, workload: Workload, footprint: Footprint, r
     return _time(parts, step, low, high, workload)
 
 
-def narrowed_time(workload: Workload, probed: Probed) -> Time:
+def narrowed_time(config: RunConfig, workload: Workload, probed: Probed) -> Time:
     """The seconds of a run on the machine that a probe ran on."""
+    base = workload.prompts // 2 if config.evaluate.base else 0
     parts = {
         "start": probed.start,
         "training": probed.step_seconds * workload.steps,
         "validation": probed.evaluation * workload.validations,
         "saving": probed.saving * workload.saves,
-        "grading": probed.grading * workload.prompts,
+        "grading": probed.grading * base + probed.grading_tuned * (workload.prompts - base),
     }
     width = max(0.15, 2 * probed.step_error)
     found = _time(parts, probed.step_seconds, 1 - width, 1 + width, workload)

@@ -50,7 +50,10 @@ def receipt(files: RunFiles) -> Receipt | None:
     lines = tuple(line for line in lines if {"key", "asked", "in_force", "status", "where"} <= set(line))
     if not lines:
         return None
-    statuses = dict.fromkeys(line["status"] for line in lines)
+    order = ("differs", "unread", "in force", "resolved", "later", "idle")
+    statuses = sorted(
+        {line["status"] for line in lines}, key=lambda one: order.index(one) if one in order else len(order)
+    )
     return Receipt(tuple((status, sum(line["status"] == status for line in lines)) for status in statuses), lines)
 
 

@@ -202,3 +202,24 @@ def test_the_saved_settings_of_a_run_are_a_recipe_without_mistakes(tmp_path):
     loaded = load_config(tmp_path / "recipe.yaml", environ={})
     (tmp_path / "saved.yaml").write_text(dump_config(loaded.config))
     assert ignored(load_config(tmp_path / "saved.yaml", environ={})) == []
+
+
+@pytest.mark.parametrize(
+    ("environ", "place"),
+    [
+        ({"GOOGLE_APPLICATION_CREDENTIALS": "/nowhere/key.json"}, "GOOGLE_APPLICATION_CREDENTIALS"),
+        ({"AWS_ACCESS_KEY_ID": "AKIACANARY"}, "AWS_SECRET_ACCESS_KEY"),
+        ({"AWS_SECRET_ACCESS_KEY": "canary"}, "AWS_ACCESS_KEY_ID"),
+        ({"HF_TOKEN": "hf_canary "}, "HF_TOKEN"),
+    ],
+)
+def test_a_credential_that_cannot_be_used_is_told_with_the_command_that_gets_one(
+    environ: dict[str, str], place: str
+) -> None:
+    from tunesmith.check.doctor import examine_machine
+
+    machine = examine_machine({"HOME": "/nowhere", **environ})
+    (finding,) = [one for one in machine.findings if one.check == "doctor.credentials"]
+    assert finding.place == place and finding.cost and finding.remedy
+    assert "canary" not in machine.text().lower()
+    assert "wandb login" in machine.text()

@@ -202,6 +202,25 @@ def test_a_part_that_fails_ends_the_rehearsal_with_a_signed_report(tmp_path: Pat
     assert not read_proof(written)["intact"], "a changed report is told from a signed one"
 
 
+def test_where_two_parts_run_at_once_and_one_fails_the_other_is_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(proving, "room_for_two", lambda: True)
+    monkeypatch.setattr(proving._Parts, "interrupt", lambda self, run, at: True)
+    started: dict[str, Any] = {}
+
+    def launch(program: str, arguments: Any, log: Path) -> Any:
+        log.write_text("error: no such model\n")
+        started[log.stem] = start(
+            "import time; time.sleep(60)" if log.stem == "uninterrupted" else "raise SystemExit(5)"
+        )
+        return started[log.stem]
+
+    proof = prove(load(tmp_path), steps=8, at=4, launch=launch)
+    assert [finding.check for finding in proof.findings] == ["prove.continued"] and not proof.passed
+    assert list(started) == ["uninterrupted", "continued"] and started["uninterrupted"].poll() == -9
+
+
 def test_a_proof_without_anything_shown_is_none() -> None:
     proof = Proof("mine", 8, 4, Path(), "digest")
     assert not proof.passed
