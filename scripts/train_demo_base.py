@@ -4,7 +4,10 @@
     python scripts/train_demo_base.py train --out src/tunesmith/demo_base --work /somewhere --minutes 75
     python scripts/train_demo_base.py finish --out src/tunesmith/demo_base --work /somewhere   (from a checkpoint)
 
-    python scripts/train_demo_base.py train --start src/tunesmith/demo_base ...   (from an earlier model's weights)
+    python scripts/train_demo_base.py train --start src/tunesmith/demo_base --rate 0.15 --first 600 ...
+
+The last line goes on from an earlier model's weights: gently, because a rate at its first height undoes what its fall
+had gained, and with rows that no training before it read.
 
 Training resumes from the last checkpoint in the work folder. The learning rate is a function of the time trained, so
 `--minutes` is what it takes, at whatever speed.
@@ -47,8 +50,6 @@ WARMUP, DECAY = 0.015, 0.45
 """Shares of the time spent warming up and decaying to zero."""
 FIELDS = ("ids", "labels", "sorts", "position", "end")
 SHARD_ROWS = 1000
-CONTINUED = 500
-"""First shard of a training that goes on from an earlier model."""
 HELD_OUT_SEED = 10_000_019
 
 
@@ -159,9 +160,9 @@ def loss_of(network: Network, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor,
     return (losses * weight).sum() / weight.sum(), answers, texts
 
 
-def rate(progress: float) -> float:
+def rate(progress: float, peak: float) -> float:
     """Learning-rate factor at a share of the time: warm up, stay, fall linearly to zero."""
-    return max(0.0, min(1.0, (progress + 1e-4) / WARMUP, (1.0 - progress) / DECAY))
+    return peak * max(0.0, min(1.0, (progress + 1e-4) / WARMUP, (1.0 - progress) / DECAY))
 
 
 @torch.no_grad()
@@ -239,17 +240,14 @@ def fresh_network(seed: int = 0) -> Network:
     return network
 
 
-def train(out: Path, work: Path, minutes: float, start: Path | None = None) -> None:
+def train(out: Path, work: Path, minutes: float, start: Path | None, peak: float, first: int) -> None:
     work.mkdir(parents=True, exist_ok=True)
     tokenizer = load_tokenizer(out)
     network = fresh_network()
     if start is not None:
         shipped.read(start, network)
     optimizer = Optimizer(network, MUON, ADAM)
-    # A continued model must not read again what it began with, so its rows begin elsewhere.
-    meta = restore(work, optimizer) or {
-        "steps": 0, "tokens": 0, "seconds": 0.0, "shard": 0 if start is None else CONTINUED, "log": []
-    }  # fmt: skip
+    meta = restore(work, optimizer) or {"steps": 0, "tokens": 0, "seconds": 0.0, "shard": first, "log": []}
     shards = work / "shards"
     shards.mkdir(exist_ok=True)
     batches = Batches(out, shards, meta["shard"])
@@ -272,7 +270,7 @@ def train(out: Path, work: Path, minutes: float, start: Path | None = None) -> N
         if not math.isfinite(loss.item()):
             raise FloatingPointError(f"loss is {loss.item()} at step {optimizer.steps}")
         loss.backward()
-        optimizer.step(rate(progress))
+        optimizer.step(rate(progress, peak))
         meta["tokens"] += batch["ids"].numel()
         window["answer"] += answer.item()
         window["text"] += text.item()
@@ -285,7 +283,7 @@ def train(out: Path, work: Path, minutes: float, start: Path | None = None) -> N
             print(
                 f"step {optimizer.steps} tokens {meta['tokens'] / 1e6:.2f}M "
                 f"answer {window['answer'] / window['answers']:.4f} "
-                f"text {window['text'] / window['texts']:.4f} rate {rate(progress):.3f} tok/s {speed:.0f} "
+                f"text {window['text'] / window['texts']:.4f} rate {rate(progress, peak):.3f} tok/s {speed:.0f} "
                 f"labels {window['answers'] / 25:.0f}+{window['texts'] / 25:.0f} {meta['seconds'] / 60:.1f} min",
                 flush=True,
             )
@@ -412,12 +410,14 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="the folder that ships")
     parser.add_argument("--work", type=Path, default=Path("build/demo_base"), help="checkpoints and rows")
     parser.add_argument("--start", type=Path, help="a shipped folder whose weights to begin with; none: at random")
+    parser.add_argument("--rate", type=float, default=1.0, help="peak of the learning rates, as a share of their own")
+    parser.add_argument("--first", type=int, default=0, help="number of the first thousand rows")
     parser.add_argument("--minutes", type=float, default=75.0, help="how long to train, in all")
     given = parser.parse_args()
     if given.verb == "tokenizer":
         make_tokenizer(given.out)
     elif given.verb == "train":
-        train(given.out, given.work, given.minutes, given.start)
+        train(given.out, given.work, given.minutes, given.start, given.rate, given.first)
     else:
         finish(given.out, given.work, given.start)
 
