@@ -262,6 +262,7 @@ TASKS: list[dict[str, Any]] = [
 ]  # fmt: skip
 HUB = {"path": "hf://some/set"}
 BESIDE: dict[str, dict[str, Any]] = {
+    "task.constrain_values": {"generate": {"constrain": "schema"}},
     "data.train.format": {"data": {"train": HUB}}, "data.train.split": {"data": {"train": HUB}},
     "data.validation.format": {"data": {"train": HUB, "validation": HUB}},
     "data.validation.split": {"data": {"train": HUB, "validation": HUB}},
