@@ -198,17 +198,16 @@ def _renderer(tokenizer: Any, config: RunConfig, prepared: Prepared) -> Any:
 def ask_endpoint(bench: Bench, one: Contestant, endpoint: Endpoint, prepared: Prepared) -> None:
     """Grade a model behind an address on every test set; answers that are there already are not paid for again."""
     from tunesmith.evaluate.ask import evaluate_endpoint
-    from tunesmith.evaluate.metrics import read_scores, summarize, write_scores
+    from tunesmith.evaluate.metrics import summarize, write_scores
 
     done: dict[str, Evaluation] = {}
     with bench.stage(f"grade {one.name}"):
         for name, examples in prepared.tests.items():
-            path = bench.run.scores(one.name, name)
-            if path.exists():
-                done[name] = read_scores(path, bench.config.evaluate.confidence)
+            if known := pipeline.already_graded(bench, one.name, name, examples):
+                done[name] = known
                 continue
             done[name] = evaluate_endpoint(endpoint, examples, bench.task, bench.config)
-            write_scores(path, done[name])
+            write_scores(bench.run.scores(one.name, name), done[name])
         figures = {name: summarize(result, bench.config.evaluate.slices) for name, result in done.items()}
         bench.tracker.summary(scores={one.name: figures})
     bench.announce(f"grade {one.name}", ", ".join(f"{name} {pipeline.percent(r)}" for name, r in done.items()))

@@ -11,7 +11,7 @@ import json
 import logging
 import resource
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -29,7 +29,7 @@ from tunesmith.rundir import RunDir
 from tunesmith.stop import Stop
 from tunesmith.tasks import get_task, with_built_data
 from tunesmith.tracking import Tracker, environment
-from tunesmith.types import Finding, Task
+from tunesmith.types import Example, Finding, Task
 
 if TYPE_CHECKING:
     from tunesmith.check.receipt import Receipt
@@ -296,22 +296,42 @@ def grade(
     bench: Bench, which: str, model: Any, tokenizer: Any, renderer: Renderer, prepared: Prepared
 ) -> dict[str, Evaluation]:
     """Ask the model every test question and mark its answers."""
-    from tunesmith.evaluate import evaluate, read_scores, summarize, write_scores
+    from tunesmith.evaluate import evaluate, summarize, write_scores
 
     done: dict[str, Evaluation] = {}
     with bench.stage(f"grade {which}"):
         for name, examples in prepared.tests.items():
-            path = bench.run.scores(which, name)
-            if path.exists():
-                done[name] = read_scores(path, bench.config.evaluate.confidence)
+            if known := already_graded(bench, which, name, examples):
+                done[name] = known
                 continue
             done[name] = evaluate(model, tokenizer, renderer.prompt_ids, examples, bench.task, bench.config)
-            write_scores(path, done[name])
+            write_scores(bench.run.scores(which, name), done[name])
         figures_of = {name: summarize(result, bench.config.evaluate.slices) for name, result in done.items()}
         bench.tracker.summary(scores={which: figures_of})
     figures = ", ".join(f"{name} {percent(result)}" for name, result in done.items())
     bench.announce(f"grade {which}", figures)
     return done
+
+
+def already_graded(bench: Bench, which: str, test_set: str, examples: Sequence[Example]) -> Evaluation | None:
+    """The scores that lie in the run's folder, where they are of these questions: a data set that is built again after
+    its builder changed asks others, and answers to different questions cannot be compared pair by pair."""
+    from tunesmith.evaluate import read_scores
+    from tunesmith.evaluate.metrics import sample
+
+    path = bench.run.scores(which, test_set)
+    if not path.exists():
+        return None
+    known = read_scores(path, bench.config.evaluate.confidence)
+    asked = sample(examples, bench.config.evaluate.max_samples, bench.config.seed)
+    if [_question(one.example) for one in known.judged] == [_question(example) for example in asked]:
+        return known
+    bench.announce(f"grade {which}", f"{path.name} answers other questions than {test_set} has now: graded anew")
+    return None
+
+
+def _question(example: Example) -> list[str]:
+    return [example.id, *(f"{turn.role}: {turn.content}" for turn in example.prompt)]
 
 
 def compare(bench: Bench, prepared: Prepared) -> None:

@@ -99,7 +99,11 @@ int renameat2(int da, const char *a, int db, const char *b, unsigned flags) {
     REAL(renameat2);
     return below(db, b) && hit(0) ? -1 : real(da, a, db, b, flags);
 }
-int mkdir(const char *path, mode_t bits) { REAL(mkdir); return below(AT_FDCWD, path) && hit(1) ? -1 : real(path, bits); }
+/* Making a folder that is there does nothing and fails anyway: no operation of a save. */
+int mkdir(const char *path, mode_t bits) {
+    REAL(mkdir);
+    return below(AT_FDCWD, path) && access(path, F_OK) && hit(1) ? -1 : real(path, bits);
+}
 int unlink(const char *path) { REAL(unlink); return below(AT_FDCWD, path) && hit(0) ? -1 : real(path); }
 int unlinkat(int dir, const char *path, int flags) { REAL(unlinkat); return below(dir, path) && hit(0) ? -1 : real(dir, path, flags); }
 int rmdir(const char *path) { REAL(rmdir); return below(AT_FDCWD, path) && hit(0) ? -1 : real(path); }

@@ -66,6 +66,19 @@ def test_everyone_answers_the_same_prompts_and_is_compared_with_the_tuned_model(
     assert again["contest"]["sets"]["mine"]["checkpoint_3"]["difference"] == 0
 
 
+def test_scores_of_other_questions_are_not_used_again(run: RunDir) -> None:
+    """A data set that is built anew may ask others: pairs of different questions are no comparison."""
+    before = {name: run.scores(name, "mine").read_bytes() for name in ("base", "tuned")}
+    for name, lines in before.items():
+        run.scores(name, "mine").write_bytes(lines.replace(b"Ghana", b"Chad") if name == "base" else lines)
+    said: list[tuple[str, str]] = []
+    summary = contest.evaluate_run(run.root, against=["checkpoint-1"], announce=lambda *told: said.append(told))
+    assert {name: run.scores(name, "mine").read_bytes() for name in before} == before
+    anew = [stage for stage, outcome in said if "answers other questions than mine has now" in outcome]
+    assert anew == ["grade base"]
+    assert summary["paired"]["mine"]["n"] == summary["scores"]["tuned"]["mine"]["n"]
+
+
 def test_failures_are_kept_and_asked_of_the_next_run(run: RunDir, recipe: Path, tmp_path: Path) -> None:
     suite = tmp_path / "suite.jsonl"
     contest.evaluate_run(run.root, suite=suite, keep=True)
