@@ -122,15 +122,19 @@ def _probe(loaded: Loaded, announce: Callable[[str, str], None]) -> tuple[Worklo
             assert bench is not None  # a fresh run is never complete
             prepared, tokenizer, renderer = pipeline.prepare(bench)
             workload = workload_of(config, prepared, prompt_lengths(prepared, renderer))
+            loading = time.perf_counter()
             model = pipeline.load_base(bench, tokenizer)
+            loading = time.perf_counter() - loading
+            pipeline.try_grader(bench, prepared)
+            before = time.perf_counter() - started
+            # The base answers before it has learned anything, as in the run.
+            grading = _grading(bench, model, tokenizer, renderer, prepared)
+            export = loading + _comparing(bench, model, tokenizer, renderer, prepared)
             if config.lora is not None:
                 model = add_lora(model, config.lora, config.seed)
             trainer = BUILDERS[config.train.method](bench.config, model, tokenizer, prepared, bench.run, bench.tracker)
             trainer.lock = bench.lock
-            pipeline.try_grader(bench, prepared)
-            before = time.perf_counter() - started
             measured = probe(trainer, workload.step_tokens)
-            grading = _grading(bench, trainer.release(), tokenizer, renderer, prepared)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     announce(
@@ -138,7 +142,9 @@ def _probe(loaded: Loaded, announce: Callable[[str, str], None]) -> tuple[Worklo
         f"{measured.steps} steps, {measured.step_seconds:.3g} s for a mean one; the longest row, "
         f"{measured.worst_tokens:,} tokens; a validation, {measured.evaluation:.1f} s; a save, {measured.saving:.1f} s",
     )
-    told = Probed(measured.step_seconds, measured.step_error, measured.evaluation, measured.saving, before, *grading)
+    told = Probed(
+        measured.step_seconds, measured.step_error, measured.evaluation, measured.saving, before, *grading, export
+    )
     return workload, told, measured.peak
 
 
@@ -155,19 +161,35 @@ def _apart(config: RunConfig, folder: Path) -> RunConfig:
     )
 
 
-def _grading(bench: Any, model: Any, tokenizer: Any, renderer: Any, prepared: Any) -> tuple[float, float]:
-    """Seconds per prompt, of one batch, before and after training; 0 where nothing is graded.
+def _grading(bench: Any, model: Any, tokenizer: Any, renderer: Any, prepared: Any) -> tuple[float, float, float]:
+    """Seconds of a batch of answers whatever its size, of each prompt besides, and the share of both after training.
 
-    After training answers are about as long as those that were trained, and so is the time that they take.
+    Two batches are answered, a full one and a quarter of one. After training answers are about as long as those that
+    were trained, and so is the time that they take. All 0 where nothing is graded.
     """
-    if not prepared.tests:
-        return 0.0, 0.0
     from tunesmith.evaluate import evaluate
 
     pool = [example for found in prepared.tests.values() for example in found]
-    asked = pool[:: max(1, len(pool) // bench.config.generate.batch_size)][: bench.config.generate.batch_size]
-    start = time.perf_counter()
-    found = evaluate(model, tokenizer, renderer.prompt_ids, asked, bench.task, bench.config)
-    each = (time.perf_counter() - start) / len(asked)
+    if not pool:
+        return 0.0, 0.0, 0.0
+    most = min(len(pool), bench.config.generate.batch_size)
+    taken, tokens = [], 0.0
+    for count in (most, max(1, most // 4)):
+        asked = pool[:: max(1, len(pool) // count)][:count]
+        start = time.perf_counter()
+        found = evaluate(model, tokenizer, renderer.prompt_ids, asked, bench.task, bench.config)
+        taken.append((count, time.perf_counter() - start))
+        tokens = tokens or found.mean_tokens or 1.0
+    (full, long), (few, short) = taken
+    each = max(0.0, (long - short) / (full - few)) if full > few else long / full
     trained = min(float(prepared.train.label_counts.mean()), bench.config.generate.max_new_tokens)
-    return each, each * min(1.0, trained / max(1.0, found.mean_tokens or 1.0))
+    return max(0.0, long - each * full), each, min(1.0, trained / tokens)
+
+
+def _comparing(bench: Any, model: Any, tokenizer: Any, renderer: Any, prepared: Any) -> float:
+    """Seconds in which an export is held against the model: both answer a few prompts, then both read the answers."""
+    from tunesmith.export.verify import greedy_answers
+
+    start = time.perf_counter()
+    greedy_answers(model, tokenizer, pipeline.compared_prompts(renderer, prepared), bench.config)
+    return 3 * (time.perf_counter() - start) if bench.config.exports else 0.0

@@ -355,7 +355,7 @@ def export(bench: Bench, model: Any, tokenizer: Any, renderer: Renderer, prepare
     from tunesmith.export import export as write
     from tunesmith.export.verify import verify
 
-    prompts = [renderer.prompt_ids(e.prompt) for e in _probes(prepared)]
+    prompts = compared_prompts(renderer, prepared)
     with bench.stage("export"):
         artifacts = []
         for wanted in bench.config.exports:
@@ -532,12 +532,12 @@ def _write_mask(run: RunDir, prepared: Prepared, tokenizer: Any) -> None:
     )
 
 
-def _probes(prepared: Prepared) -> list[Any]:
-    """A few prompts to compare an export with the model on: held-out ones, where there are any."""
+def compared_prompts(renderer: Renderer, prepared: Prepared) -> list[list[int]]:
+    """Token ids of a few prompts to compare an export with the model on: held-out ones, where there are any."""
     pools = [examples for examples in (*prepared.tests.values(), prepared.validation_examples) if examples]
     pools = pools or [[prepared.train.example(i) for i in range(min(12, len(prepared.train)))]]
     each = max(1, 12 // len(pools))
-    return [example for pool in pools for example in pool[:each]]
+    return [renderer.prompt_ids(example.prompt) for pool in pools for example in pool[:each]]
 
 
 def percent(result: Evaluation) -> str:

@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <stdarg.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/types.h>
@@ -37,16 +38,19 @@ static int below(int dir, const char *path) {
 }
 static void mark(int fd, int yes) { if (fd >= 0 && fd < (int)sizeof watched) watched[fd] = yes; }
 /* Whether the operation is to be refused. A full disk stays full; what is freed or renamed needs no space. */
-static int hit(int needs_space) {
+static int hit_by(int needs_space, const char *operation) {
     if (!prefix[0]) return 0;
     counted++;
     if (mode == KILL && counted == chosen) kill(getpid(), SIGKILL);
     if (mode == REFUSE && (refusal == ENOSPC ? counted >= chosen && needs_space : counted == chosen)) {
+        dprintf(2, "refused: %s\n", operation);
         errno = refusal;
         return 1;
     }
     return 0;
 }
+
+#define hit(needs_space) hit_by(needs_space, __func__)
 
 static int open_common(int (*real)(int, const char *, int, ...), int dir, const char *path, int flags, mode_t bits) {
     int ours = below(dir, path);

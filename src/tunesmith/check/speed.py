@@ -62,10 +62,14 @@ class Probed(NamedTuple):
     saving: float
     start: float
     """Seconds before the first step, and after the last one but for validation and save."""
-    grading: float
-    """Seconds per prompt, of the model as it is."""
-    grading_tuned: float
-    """The same when its answers are as long as those that it was trained on."""
+    batch: float
+    """Of a batch of answers, however small; of the base model."""
+    prompt: float
+    """Of each prompt in it, besides."""
+    shorter: float
+    """Share of that time when answers are as long as those that were trained on: the tuned model's."""
+    export: float
+    """Of an export, loaded back and compared."""
 
 
 def card_rates(card: Card, precision: str) -> Rates:
@@ -132,13 +136,16 @@ def forecast_time(config: RunConfig, workload: Workload, footprint: Footprint, r
 
 def narrowed_time(config: RunConfig, workload: Workload, probed: Probed) -> Time:
     """The seconds of a run on the machine that a probe ran on."""
-    base = workload.prompts // 2 if config.evaluate.base else 0
+    models = 1 + probed.shorter if config.evaluate.base else probed.shorter
+    each = 2 if config.evaluate.base else 1
+    answering = probed.batch * workload.prompt_batches / each + probed.prompt * workload.prompts / each
     parts = {
         "start": probed.start,
         "training": probed.step_seconds * workload.steps,
         "validation": probed.evaluation * workload.validations,
         "saving": probed.saving * workload.saves,
-        "grading": probed.grading * base + probed.grading_tuned * (workload.prompts - base),
+        "grading": answering * models,
+        "exports": probed.export * len(config.exports),
     }
     width = max(0.15, 2 * probed.step_error)
     found = _time(parts, probed.step_seconds, 1 - width, 1 + width, workload)

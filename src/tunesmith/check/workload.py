@@ -41,6 +41,8 @@ class Workload:
     saves: int
     prompts: int
     """To be answered by base and tuned model together."""
+    prompt_batches: int
+    """In which they are answered: the last of each test set is seldom full."""
     prompt_tokens: int
     """Of the longest prompt."""
     notes: tuple[str, ...] = ()
@@ -78,6 +80,7 @@ def workload_of(config: RunConfig, prepared: Prepared, prompt_lengths: Sequence[
         for row in _plant(config, validation[start : start + train.batch_size])
     )
     tests = [min(len(found), config.evaluate.max_samples or len(found)) for found in prepared.tests.values()]
+    models = 2 if config.evaluate.base else 1
     return Workload(
         examples=count,
         steps=steps,
@@ -88,7 +91,8 @@ def workload_of(config: RunConfig, prepared: Prepared, prompt_lengths: Sequence[
         validations=_validations(config, steps) if len(prepared.validation) else 0,
         validation_tokens=computed,
         saves=_saves(config, steps),
-        prompts=sum(tests) * (2 if config.evaluate.base else 1),
+        prompts=sum(tests) * models,
+        prompt_batches=sum(math.ceil(found / config.generate.batch_size) for found in tests) * models,
         prompt_tokens=max(prompt_lengths, default=config.data.max_length),
     )
 
@@ -135,6 +139,7 @@ def assumed_workload(config: RunConfig, *, examples: int | None = None, label_sh
         validation_tokens=held_out * length,
         saves=_saves(config, steps),
         prompts=0,
+        prompt_batches=0,
         prompt_tokens=length,
         notes=tuple(notes),
     )

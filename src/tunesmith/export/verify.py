@@ -16,6 +16,7 @@ from tunesmith.errors import CheckFailed, ModelError, TunesmithError
 from tunesmith.export.artifact import Artifact
 from tunesmith.export.merged import unquantised
 from tunesmith.rundir import RunDir
+from tunesmith.types import Completion
 
 
 class Bound(NamedTuple):
@@ -118,6 +119,16 @@ def verify(artifact: Artifact, model: Any, tokenizer: Any, prompts: Sequence[lis
     return verified
 
 
+def greedy_answers(
+    model: Any, tokenizer: Any, prompts: Sequence[list[int]], config: RunConfig, ends: frozenset[int] | None = None
+) -> list[Completion]:
+    """The answers that are compared: greedy, free, short; `ends` are the run's where none are given."""
+    from tunesmith.generate import end_ids_of, generate
+
+    greedy = Generate(max_new_tokens=min(_ANSWER_TOKENS, config.generate.max_new_tokens), temperature=0)
+    return generate(model, tokenizer, prompts, greedy, ends or end_ids_of(model, tokenizer, config.model.end_token))
+
+
 def _reject(artifact: Artifact) -> Path:
     rejected = artifact.path.with_name(f"{artifact.path.name}.rejected")
     shutil.rmtree(rejected, ignore_errors=True)
@@ -130,24 +141,23 @@ def _compare(
 ) -> tuple[Verified, list[str]]:
     from transformers import AutoTokenizer
 
-    from tunesmith.generate import end_ids_of, generate
+    from tunesmith.generate import end_ids_of
 
     try:
         own_tokenizer = AutoTokenizer.from_pretrained(str(artifact.path))
     except Exception as error:
         raise _unloadable(artifact, "tokenizer", error) from error
-    greedy = Generate(max_new_tokens=min(_ANSWER_TOKENS, config.generate.max_new_tokens), temperature=0)
     ends = end_ids_of(model, tokenizer, config.model.end_token)
-    trained_answers = generate(model, tokenizer, prompts, greedy, ends)
+    trained_answers = greedy_answers(model, tokenizer, prompts, config, ends)
     reference, spoken = model, "the trained model"
     quantised_texts = None
     if artifact.format == "merged" and config.model.quantization is not None:
         reference, spoken = _unquantised_reference(artifact, config, str(model.device)), "the adapter on the plain base"
         quantised_texts = [answer.text for answer in trained_answers]
-        trained_answers = generate(reference, tokenizer, prompts, greedy, ends)
+        trained_answers = greedy_answers(reference, tokenizer, prompts, config, ends)
 
     own = _load(artifact, config, str(model.device))
-    own_answers = generate(own, own_tokenizer, prompts, greedy, end_ids_of(own, own_tokenizer))
+    own_answers = greedy_answers(own, own_tokenizer, prompts, config, end_ids_of(own, own_tokenizer))
     same_text = [a.text == b.text and a.stopped == b.stopped for a, b in zip(trained_answers, own_answers, strict=True)]
     lines = [
         (prompt, tokenizer.encode(answer.text, add_special_tokens=False))
