@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tunesmith import pipeline
+from tunesmith.bench import Announce, Bench, read_summary, reopen, silent
 from tunesmith.config.load import load_config
 from tunesmith.config.schema import RunConfig, Source
 from tunesmith.endpoint import Endpoint
 from tunesmith.errors import ConfigError
-from tunesmith.pipeline import Announce, Bench
 from tunesmith.rundir import RunDir
+from tunesmith.types import Example
 
 if TYPE_CHECKING:
     from tunesmith.data.prepare import Prepared
@@ -47,7 +48,7 @@ def evaluate_run(
     key: str | None = None,
     suite: Path | None = None,
     keep: bool = False,
-    announce: Announce = lambda stage, outcome: None,
+    announce: Announce = silent,
 ) -> Mapping[str, Any]:
     """Grade base and tuned model of a trained run, and whoever else is named, and write the run's report.
 
@@ -63,7 +64,7 @@ def evaluate_run(
     Raises:
         ConfigError: no trained run there, no test set, or nobody of that name.
     """
-    with pipeline.reopen(root, announce) as bench:
+    with reopen(root, announce) as bench:
         others = contestants(against, bench.run)
         suite = suite or (bench.run.root / f"{SUITE}.jsonl" if keep else None)
         if suite is not None and not keep and not suite.exists():
@@ -97,7 +98,7 @@ def evaluate_run(
         if keep and suite is not None:
             keep_tuned(bench, suite, tuned)
         pipeline.finish(bench)
-    return pipeline.read_summary(RunDir(root))
+    return read_summary(RunDir(root))
 
 
 # --- who ------------------------------------------------------------------------------------------------------------
@@ -168,49 +169,39 @@ def loaded(bench: Bench, one: Contestant, tuned: Any, tokenizer: Any, prepared: 
         with_peft(lambda: tuned.load_adapter(one.where, adapter_name=one.name))
         tuned.set_adapter(one.name)
         try:
-            yield tuned.eval(), tokenizer, _renderer(tokenizer, bench.config, prepared)
+            renderer = Renderer(tokenizer, bench.config.model.end_token, thinks=prepared.thinks)
+            yield tuned.eval(), tokenizer, renderer
         finally:
             tuned.set_adapter("default")
             tuned.delete_adapter(one.name)
         return
-    config = bench.config
+    config, its_tokenizer = bench.config, tokenizer
     if one.kind == "run":
         config = load_config(RunDir(Path(one.where)).config, environ={}).config
     elif one.kind == "model":
-        other = {"name": one.where, "revision": None, "chat_template": None, "end_token": None}
-        config = config.model_copy(update={"model": config.model.model_copy(update=other)})
+        config = _of_model(config, name=one.where, revision=None, chat_template=None, end_token=None)
     elif one.kind == "checkpoint":
-        config = config.model_copy(update={"model": config.model.model_copy(update={"name": one.where})})
-    its_tokenizer = tokenizer if one.kind == "checkpoint" else load_tokenizer(config.model)
+        config = _of_model(config, name=one.where)
+    if one.kind != "checkpoint":
+        its_tokenizer = load_tokenizer(config.model)
     model = load_model(config.model, precision=config.train.precision)
     if one.kind == "run":
         model = load_trained(config, RunDir(Path(one.where)), model)
-    renderer = Renderer(its_tokenizer, config.model.end_token, thinks=prepared.thinks)
-    yield model, its_tokenizer, renderer
+    yield model, its_tokenizer, Renderer(its_tokenizer, config.model.end_token, thinks=prepared.thinks)
 
 
-def _renderer(tokenizer: Any, config: RunConfig, prepared: Prepared) -> Any:
-    from tunesmith.data.render import Renderer
-
-    return Renderer(tokenizer, config.model.end_token, thinks=prepared.thinks)
+def _of_model(config: RunConfig, **changed: Any) -> RunConfig:
+    return config.model_copy(update={"model": config.model.model_copy(update=changed)})
 
 
 def ask_endpoint(bench: Bench, one: Contestant, endpoint: Endpoint, prepared: Prepared) -> None:
     """Grade a model behind an address on every test set; answers that are there already are not paid for again."""
     from tunesmith.evaluate.ask import evaluate_endpoint
-    from tunesmith.evaluate.metrics import summarize, write_scores
 
-    done: dict[str, Evaluation] = {}
-    with bench.stage(f"grade {one.name}"):
-        for name, examples in prepared.tests.items():
-            if known := pipeline.already_graded(bench, one.name, name, examples):
-                done[name] = known
-                continue
-            done[name] = evaluate_endpoint(endpoint, examples, bench.task, bench.config)
-            write_scores(bench.run.scores(one.name, name), done[name])
-        figures = {name: summarize(result, bench.config.evaluate.slices) for name, result in done.items()}
-        bench.tracker.summary(scores={one.name: figures})
-    bench.announce(f"grade {one.name}", ", ".join(f"{name} {pipeline.percent(r)}" for name, r in done.items()))
+    def asked(examples: Sequence[Example]) -> Evaluation:
+        return evaluate_endpoint(endpoint, examples, bench.task, bench.config)
+
+    pipeline.grade_by(asked, bench, one.name, prepared)
 
 
 def contest(bench: Bench, others: Sequence[Contestant], tuned: Mapping[str, Evaluation]) -> None:

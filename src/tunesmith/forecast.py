@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tunesmith import pipeline
+from tunesmith.bench import open_run
 from tunesmith.config.load import Loaded
 from tunesmith.config.schema import RunConfig
 from tunesmith.config.schema.limits import Limits
@@ -118,7 +119,7 @@ def _probe(loaded: Loaded, announce: Callable[[str, str], None]) -> tuple[Worklo
     rehearsed = replace(loaded, config=_apart(config, folder))
     started = time.perf_counter()
     try:
-        with pipeline.open_run(rehearsed, fresh=True) as bench:
+        with open_run(rehearsed, fresh=True) as bench:
             assert bench is not None  # a fresh run is never complete
             prepared, tokenizer, renderer = pipeline.prepare(bench)
             workload = workload_of(config, prepared, prompt_lengths(prepared, renderer))
@@ -153,7 +154,7 @@ def _apart(config: RunConfig, folder: Path) -> RunConfig:
     return config.model_copy(
         update={
             "output_dir": folder,
-            "data": config.data.model_copy(update={"cache_dir": config.data.cache_dir or config.output_dir / ".cache"}),
+            "data": config.data.model_copy(update={"cache_dir": config.cache_folder}),
             "checkpoints": config.checkpoints.model_copy(update={"mirror": None}),
             "tracking": config.tracking.model_copy(update={"report_to": []}),
             "limits": Limits(),

@@ -8,83 +8,27 @@ Called again with the same recipe, a run continues where it stopped; a finished 
 from __future__ import annotations
 
 import json
-import logging
-import resource
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import asdict, dataclass, field
+from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tunesmith.checkpoints.commit import write_whole
-from tunesmith.checkpoints.lock import RunLock
-from tunesmith.checkpoints.mirror import mirrored
-from tunesmith.config.identity import deciding, differences
+from tunesmith.bench import Announce, Bench, open_run, peak_rss_mb, read_summary, reopen, run_dir, silent
 from tunesmith.config.load import Loaded, load_config
-from tunesmith.config.schema import RunConfig
-from tunesmith.config.show import dump_config
-from tunesmith.errors import CheckFailed, ConfigError, StoppedError, StorageError
+from tunesmith.errors import CheckFailed, ConfigError, StorageError
 from tunesmith.rundir import RunDir
-from tunesmith.stop import Stop
 from tunesmith.tasks import get_task, with_built_data
-from tunesmith.tracking import Tracker, environment
-from tunesmith.types import Example, Finding, Task
+from tunesmith.types import Example, Finding
 
 if TYPE_CHECKING:
     from tunesmith.check.receipt import Receipt
-    from tunesmith.checkpoints.mirror import Mirror
     from tunesmith.data.prepare import Prepared
     from tunesmith.data.render import Renderer
     from tunesmith.evaluate import Evaluation
 
-log = logging.getLogger(__name__)
 
-Announce = Callable[[str, str], None]
-"""Called with the name of a stage and one sentence on what it did, when it is done."""
-
-
-def _silent(stage: str, outcome: str) -> None:
-    log.info("%s: %s", stage, outcome)
-
-
-@dataclass
-class Bench:
-    """What the stages of one run share."""
-
-    config: RunConfig
-    run: RunDir
-    tracker: Tracker
-    task: Task
-    lock: RunLock
-    stop: Stop
-    announce: Announce = _silent
-    seconds: dict[str, float] = field(default_factory=dict)
-    before: float = 0.0
-    """Seconds that earlier calls of this run took."""
-    started: float = field(default_factory=time.perf_counter)
-    mirror: Mirror | None = None
-    """Where copies of the run go."""
-
-    @property
-    def elapsed(self) -> float:
-        """Seconds of this run, over all its calls."""
-        return round(self.before + time.perf_counter() - self.started, 1)
-
-    @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        """Time a stage; the sum over a resumed run's parts is what `run.json` shows."""
-        start = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
-            self.tracker.summary(stages={name: round(took, 1) for name, took in self.seconds.items()})
-
-
-def run(
-    loaded: Loaded, *, resume: bool = False, fresh: bool = False, announce: Announce = _silent
-) -> Mapping[str, Any]:
+def run(loaded: Loaded, *, resume: bool = False, fresh: bool = False, announce: Announce = silent) -> Mapping[str, Any]:
     """The whole life of a specialist: data, training, grading, exports, report. Returns what `run.json` holds.
 
     Args:
@@ -115,71 +59,6 @@ def run(
     return read_summary(run_dir(loaded.config))
 
 
-def run_dir(config: RunConfig) -> RunDir:
-    """Where this run lives."""
-    return RunDir(config.output_dir / config.name)
-
-
-@contextmanager
-def open_run(
-    loaded: Loaded, *, resume: bool = False, fresh: bool = False, announce: Announce = _silent
-) -> Iterator[Bench | None]:
-    """A run directory with its settings saved, a tracker and the task; None when the run is complete already.
-
-    Raises:
-        ConfigError: the directory holds a run with other settings; or `resume` is asked and there is no such run.
-    """
-    with ExitStack() as stack:
-        lock = stack.enter_context(RunLock(run_dir(loaded.config).root))
-        yield from _open_locked(loaded, stack, lock, resume, fresh, announce)
-
-
-def _open_locked(
-    loaded: Loaded, stack: ExitStack, lock: RunLock, resume: bool, fresh: bool, announce: Announce
-) -> Iterator[Bench | None]:
-    config = loaded.config
-    run = run_dir(config)
-    if fresh and run.root.exists():
-        _set_aside(run.root)
-    mirror = stack.enter_context(mirrored(config, run, fresh=fresh, announce=announce))
-    known = read_summary(run)
-    if run.config.exists():
-        _require_same(run, config)
-        if known.get("status") == "complete":
-            yield None
-            return
-    elif resume and not known:
-        raise ConfigError(
-            f"there is no run to resume in {run.root}", place="--resume", remedy="start it without --resume"
-        )
-    run.root.mkdir(parents=True, exist_ok=True)
-    write_whole(run.config, dump_config(config))
-    write_whole(run.origins, json.dumps(dict(loaded.origins), indent=1))
-    if known.get("status") == "complete":  # it came whole from the mirror
-        yield None
-        return
-    before = float(known.get("seconds", 0.0))
-    tracker = stack.enter_context(Tracker(run, config))
-    tracker.summary(name=config.name, status="running", environment=environment())
-    task = get_task(config)
-    stack.callback(task.close)
-    stop = stack.enter_context(Stop.within(config.limits, before))
-    bench = Bench(config, run, tracker, task, lock, stop, announce, before=before, mirror=mirror)
-    bench.seconds.update(known.get("stages", {}))
-    if mirror is not None:
-        mirror.attach(config, lambda step, said: tracker.event("mirror", step, **said), tracker.summary)
-    try:
-        yield bench
-    except BaseException as error:
-        stopped = isinstance(error, KeyboardInterrupt | StoppedError)
-        with suppress(OSError):  # a full disk is told by the error that it made
-            tracker.summary(status="stopped" if stopped else "failed", error=stop.reason or str(error))
-        raise
-    finally:
-        with suppress(OSError):
-            tracker.summary(seconds=bench.elapsed, peak_rss_mb=_peak_rss_mb())
-
-
 # --- the stages -------------------------------------------------------------------------------------------------------
 
 
@@ -190,9 +69,7 @@ def check_first(bench: Bench, loaded: Loaded) -> None:
 
         result = check(loaded, families=BEFORE_A_RUN)
         result.save(bench.run.check)
-    for finding in result.findings:
-        if finding.level == "warning":
-            bench.announce("check", f"warning: {finding.place}: {finding.message}")
+    bench.tell("check", (f for f in result.findings if f.level == "warning"))
     if not result.passed:
         first, count = result.errors[0], len(result.errors)
         more = f" (and {count - 1} more: see {bench.run.check})" if count > 1 else ""
@@ -231,7 +108,7 @@ def prepare(bench: Bench) -> tuple[Prepared, Any, Renderer]:
         config = bench.config
         tokenizer = load_tokenizer(config.model)
         prepared = prepare_dataset(
-            config, bench.task, tokenizer, cache_dir=_cache(config), ledger_path=bench.run.ledger
+            config, bench.task, tokenizer, cache_dir=config.cache_folder, ledger_path=bench.run.ledger
         )
         renderer = Renderer(tokenizer, config.model.end_token, thinks=prepared.thinks)
         if config.model.end_token is None and renderer.end_id != tokenizer.eos_token_id:
@@ -243,9 +120,7 @@ def prepare(bench: Bench) -> tuple[Prepared, Any, Renderer]:
         _write_mask(bench.run, prepared, tokenizer)
         figures = {**prepared.ledger.figures(), "key": prepared.key}
         bench.tracker.summary(data=figures, findings=[asdict(f) for f in prepared.findings])
-    for finding in prepared.findings:
-        if finding.level != "info":
-            bench.announce("prepare", f"{finding.level}: {finding.place}: {finding.message}")
+    bench.tell("prepare", (f for f in prepared.findings if f.level != "info"))
     bench.announce("prepare", f"{prepared.ledger.text()}; labels of all {proof.rows:,} rows proved")
     return prepared, tokenizer, renderer
 
@@ -260,9 +135,7 @@ def try_grader(bench: Bench, prepared: Prepared) -> None:
 
         trust = tried(bench.task, examples, bench.config)
         bench.tracker.summary(trust=trust.figures())
-    for finding in trust.findings:
-        if finding.level != "error":
-            bench.announce("self-test", f"{finding.level}: {finding.place}: {finding.message}")
+    bench.tell("self-test", (f for f in trust.findings if f.level != "error"))
     _require(trust.findings, "the grader cannot be trusted")
     bench.announce("self-test", trust.sentence())
 
@@ -296,7 +169,19 @@ def grade(
     bench: Bench, which: str, model: Any, tokenizer: Any, renderer: Renderer, prepared: Prepared
 ) -> dict[str, Evaluation]:
     """Ask the model every test question and mark its answers."""
-    from tunesmith.evaluate import evaluate, summarize, write_scores
+    from tunesmith.evaluate import evaluate
+
+    def asked(examples: Sequence[Example]) -> Evaluation:
+        return evaluate(model, tokenizer, renderer.prompt_ids, examples, bench.task, bench.config)
+
+    return grade_by(asked, bench, which, prepared)
+
+
+def grade_by(
+    asked: Callable[[Sequence[Example]], Evaluation], bench: Bench, which: str, prepared: Prepared
+) -> dict[str, Evaluation]:
+    """Have every test set answered and marked; sets that were marked before are read, not asked again."""
+    from tunesmith.evaluate import summarize, write_scores
 
     done: dict[str, Evaluation] = {}
     with bench.stage(f"grade {which}"):
@@ -304,12 +189,11 @@ def grade(
             if known := already_graded(bench, which, name, examples):
                 done[name] = known
                 continue
-            done[name] = evaluate(model, tokenizer, renderer.prompt_ids, examples, bench.task, bench.config)
+            done[name] = asked(examples)
             write_scores(bench.run.scores(which, name), done[name])
-        figures_of = {name: summarize(result, bench.config.evaluate.slices) for name, result in done.items()}
-        bench.tracker.summary(scores={which: figures_of})
-    figures = ", ".join(f"{name} {percent(result)}" for name, result in done.items())
-    bench.announce(f"grade {which}", figures)
+        figures = {name: summarize(result, bench.config.evaluate.slices) for name, result in done.items()}
+        bench.tracker.summary(scores={which: figures})
+    bench.announce(f"grade {which}", ", ".join(f"{name} {_percent(result)}" for name, result in done.items()))
     return done
 
 
@@ -370,7 +254,7 @@ def finish(bench: Bench) -> None:
     """Mark the run complete and write its report."""
     from tunesmith.report import write_report
 
-    bench.tracker.summary(status="complete", seconds=bench.elapsed, peak_rss_mb=_peak_rss_mb())
+    bench.tracker.summary(status="complete", seconds=bench.elapsed, peak_rss_mb=peak_rss_mb())
     score_forecast(bench)
     write_report(bench.run)
     bench.announce("report", str(bench.run.report))
@@ -399,7 +283,7 @@ def score_forecast(bench: Bench) -> None:
 
 
 def train_only(
-    loaded: Loaded, *, resume: bool = False, fresh: bool = False, announce: Announce = _silent
+    loaded: Loaded, *, resume: bool = False, fresh: bool = False, announce: Announce = silent
 ) -> Mapping[str, Any]:
     """Data and training, no grading and no export but the adapter."""
     with open_run(loaded, resume=resume, fresh=fresh, announce=announce) as bench:
@@ -415,7 +299,7 @@ def train_only(
     return read_summary(run_dir(loaded.config))
 
 
-def prepare_only(loaded: Loaded, *, announce: Announce = _silent) -> Prepared:
+def prepare_only(loaded: Loaded, *, announce: Announce = silent) -> Prepared:
     """Build and prepare the data of a recipe, with every label proved."""
     with open_run(loaded, announce=announce) as bench:
         if bench is None:
@@ -436,12 +320,12 @@ def look(loaded: Loaded) -> Iterator[tuple[Prepared, Any]]:
     try:
         config, _ = with_built_data(loaded.config, task, run_dir(loaded.config).data)
         tokenizer = load_tokenizer(config.model)
-        yield prepare_dataset(config, task, tokenizer, cache_dir=_cache(config)), tokenizer
+        yield prepare_dataset(config, task, tokenizer, cache_dir=config.cache_folder), tokenizer
     finally:
         task.close()
 
 
-def export_run(root: Path, *, announce: Announce = _silent) -> Mapping[str, Any]:
+def export_run(root: Path, *, announce: Announce = silent) -> Mapping[str, Any]:
     """Write the exports of a trained run again, verified."""
     with reopen(root, announce) as bench:
         prepared, tokenizer, renderer = prepare(bench)
@@ -451,40 +335,7 @@ def export_run(root: Path, *, announce: Announce = _silent) -> Mapping[str, Any]
     return read_summary(RunDir(root))
 
 
-@contextmanager
-def reopen(root: Path, announce: Announce = _silent) -> Iterator[Bench]:
-    """A run that was trained, from its own directory.
-
-    Raises:
-        ConfigError: no run there, or none that was trained.
-    """
-    run = RunDir(root)
-    if not run.config.exists() or not run.adapter.exists():
-        raise ConfigError(
-            "there is no trained run here",
-            place=str(root),
-            remedy="give the folder of a run, for example runs/sql-demo",
-        )
-    config = load_config(run.config, environ={}).config
-    config = config.model_copy(update={"output_dir": root.resolve().parent, "name": root.resolve().name})
-    with ExitStack() as stack:
-        lock = stack.enter_context(RunLock(root))
-        tracker = stack.enter_context(Tracker(run, config))
-        task = get_task(config)
-        stack.callback(task.close)
-        stop = stack.enter_context(Stop(notice=config.limits.preemption_url))
-        known = read_summary(run)
-        bench = Bench(config, run, tracker, task, lock, stop, announce, before=float(known.get("seconds", 0.0)))
-        bench.seconds.update(known.get("stages", {}))
-        yield bench
-
-
 # --- small things -----------------------------------------------------------------------------------------------------
-
-
-def read_summary(run: RunDir) -> dict[str, Any]:
-    """What `run.json` holds; empty where there is none yet."""
-    return dict(json.loads(run.summary.read_text(encoding="utf-8"))) if run.summary.exists() else {}
 
 
 def load_base(bench: Bench, tokenizer: Any) -> Any:
@@ -493,27 +344,6 @@ def load_base(bench: Bench, tokenizer: Any) -> Any:
         from tunesmith.model.load import load_model
 
         return load_model(bench.config.model, precision=bench.config.train.precision)
-
-
-def _cache(config: RunConfig) -> Path:
-    return config.data.cache_dir or config.output_dir / ".cache"
-
-
-def _require_same(run: RunDir, config: RunConfig) -> None:
-    saved = load_config(run.config, environ={}).config
-    if differing := differences(deciding(saved), deciding(config)):
-        raise ConfigError(
-            f"the directory holds a run with other settings: {'; '.join(differing)}",
-            place=str(run.root),
-            remedy="give this run another name (name=... or --experiment-name), or --fresh to set the old one aside",
-        )
-
-
-def _set_aside(root: Path) -> None:
-    number = 1
-    while (other := root.with_name(f"{root.name}.old{number}")).exists():
-        number += 1
-    root.rename(other)
 
 
 def _require(findings: tuple[Finding, ...], what: str = "") -> None:
@@ -533,18 +363,17 @@ def _write_mask(run: RunDir, prepared: Prepared, tokenizer: Any) -> None:
 
 
 def compared_prompts(renderer: Renderer, prepared: Prepared) -> list[list[int]]:
-    """Token ids of a few prompts to compare an export with the model on: held-out ones, where there are any."""
+    """Token ids of the prompts that an export is compared with the model on."""
+    return [renderer.prompt_ids(example.prompt) for example in probes(prepared, 12)]
+
+
+def probes(prepared: Prepared, most: int) -> list[Example]:
+    """A few examples to compare an export with the model on: held-out ones, where there are any."""
     pools = [examples for examples in (*prepared.tests.values(), prepared.validation_examples) if examples]
-    pools = pools or [[prepared.train.example(i) for i in range(min(12, len(prepared.train)))]]
-    each = max(1, 12 // len(pools))
-    return [renderer.prompt_ids(example.prompt) for pool in pools for example in pool[:each]]
+    pools = pools or [[prepared.train.example(i) for i in range(min(most, len(prepared.train)))]]
+    return [example for pool in pools for example in pool[: max(1, most // len(pools))]]
 
 
-def percent(result: Evaluation) -> str:
-    """Accuracy for a person."""
+def _percent(result: Evaluation) -> str:
     value = result.accuracy.value
     return "not judged" if value is None else f"{100 * value:.1f} %"
-
-
-def _peak_rss_mb() -> int:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tunesmith import pipeline
+from tunesmith.bench import reopen
 from tunesmith.errors import TunesmithError
 from tunesmith.types import Example
 
@@ -46,10 +47,10 @@ def reload_exports(root: Path) -> dict[str, Any]:
     from tunesmith.train.fit import load_trained
 
     found: dict[str, Any] = {}
-    with pipeline.reopen(root) as bench:
+    with reopen(root) as bench:
         prepared, tokenizer, renderer = pipeline.prepare(bench)
         config = bench.config
-        asked = _questions(prepared)
+        asked = pipeline.probes(prepared, 4)
         base = load_model(config.model, precision=config.train.precision)
         model = load_trained(config, bench.run, base)
         for path in sorted(bench.run.exports.iterdir() if bench.run.exports.is_dir() else []):
@@ -65,12 +66,6 @@ def reload_exports(root: Path) -> dict[str, Any]:
                 found[path.name] |= _answers(bench, path, form, asked)
             found[path.name]["seconds"] = round(time.perf_counter() - start, 2)
     return {"exports": found}
-
-
-def _questions(prepared: Any, most: int = 4) -> list[Example]:
-    pools = [examples for examples in (*prepared.tests.values(), prepared.validation_examples) if examples]
-    pools = pools or [[prepared.train.example(i) for i in range(min(most, len(prepared.train)))]]
-    return [example for pool in pools for example in pool[: max(1, most // len(pools))]]
 
 
 def _answers(bench: Any, path: Path, form: str, asked: list[Example]) -> dict[str, Any]:

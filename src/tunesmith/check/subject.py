@@ -48,7 +48,7 @@ class Subject:
     def __init__(self, loaded: Loaded, environ: Mapping[str, str] | None = None) -> None:
         self.loaded = loaded
         self.environ = environ
-        self.run = RunDir(loaded.config.output_dir / loaded.config.name)
+        self.run = RunDir(loaded.config.run_folder)
 
     def __enter__(self) -> Self:
         return self
@@ -62,7 +62,7 @@ class Subject:
     @property
     def cache_dir(self) -> Path:
         """Where prepared rows are kept, by this check as by the run, which therefore finds them ready."""
-        return self.loaded.config.data.cache_dir or self.loaded.config.output_dir / ".cache"
+        return self.loaded.config.cache_folder
 
     @cached_property
     def config(self) -> RunConfig:

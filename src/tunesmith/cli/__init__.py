@@ -35,6 +35,7 @@ from tunesmith.cli.options import (
     announcing,
     load,
     print_json,
+    say,
 )
 from tunesmith.errors import ConfigError, TunesmithError
 
@@ -144,8 +145,9 @@ def run(
 ) -> None:
     """Everything, in order: data, training, grading, exports, report. Given again, it continues."""
     loaded = load(
-        recipe, overrides, sets, experiment_name, max_steps, learning_rate, output_dir, quick_test, debug, no_save,
-        max_hours, max_cost, profile,
+        recipe, overrides, sets,
+        experiment_name=experiment_name, max_steps=max_steps, learning_rate=learning_rate, output_dir=output_dir,
+        max_hours=max_hours, max_cost=max_cost, quick_test=quick_test, debug=debug, profile=profile, no_save=no_save,
     )  # fmt: skip
     if show_config:
         _show(loaded, as_json)
@@ -154,7 +156,7 @@ def run(
 
     with announcing(debug, as_json) as announce:
         summary = pipeline.run(loaded, resume=resume, fresh=fresh, announce=announce)
-    _print_summary(summary, pipeline.run_dir(loaded.config).root, as_json)
+    _print_summary(summary, loaded.config.run_folder, as_json)
 
 
 @app.command()
@@ -178,8 +180,9 @@ def train(
 ) -> None:
     """Data and training only; `evaluate`, `export` and `report` take the run from there."""
     loaded = load(
-        recipe, overrides, sets, experiment_name, max_steps, learning_rate, output_dir, quick_test, debug, False,
-        max_hours, max_cost, profile,
+        recipe, overrides, sets,
+        experiment_name=experiment_name, max_steps=max_steps, learning_rate=learning_rate, output_dir=output_dir,
+        max_hours=max_hours, max_cost=max_cost, quick_test=quick_test, debug=debug, profile=profile,
     )  # fmt: skip
     if show_config:
         _show(loaded, as_json)
@@ -188,7 +191,7 @@ def train(
 
     with announcing(debug, as_json) as announce:
         summary = pipeline.train_only(loaded, resume=resume, fresh=fresh, announce=announce)
-    _print_summary(summary, pipeline.run_dir(loaded.config).root, as_json)
+    _print_summary(summary, loaded.config.run_folder, as_json)
 
 
 @app.command()
@@ -289,7 +292,7 @@ def resume(
         else:
             loaded = load_saved(saved, RunDir(run).origins, short)
         summary = pipeline.run(loaded, resume=True, announce=announce)
-    _print_summary(summary, pipeline.run_dir(loaded.config).root, as_json)
+    _print_summary(summary, loaded.config.run_folder, as_json)
 
 
 # --- settings ---------------------------------------------------------------------------------------------------------
@@ -331,13 +334,9 @@ def check(
         raise typer.Exit(1 if taken.findings else 0)
     result = look(loaded, quick=quick, families=family, progress=None if as_json or quick else _looking_at)
     with suppress(OSError):  # a folder that cannot be written is among the findings
-        result.save(RunDir(loaded.config.output_dir / loaded.config.name).check)
-    if as_json:
-        print_json(result.figures())
-    else:
-        print(result.text())
-    if not result.passed:
-        raise typer.Exit(1)
+        result.save(RunDir(loaded.config.run_folder).check)
+    say(result, as_json)
+    raise typer.Exit(0 if result.passed else 1)
 
 
 @app.command()
@@ -346,12 +345,8 @@ def doctor(as_json: AsJson = False) -> None:
     from tunesmith.check.doctor import examine_machine
 
     found = examine_machine()
-    if as_json:
-        print_json(found.figures())
-    else:
-        print(found.text())
-    if not found.passed:
-        raise typer.Exit(1)
+    say(found, as_json)
+    raise typer.Exit(0 if found.passed else 1)
 
 
 @app.command()
@@ -401,12 +396,8 @@ def prove(
 
     with announcing(False, as_json) as announce:
         proof = rehearse(load(recipe, overrides, sets), steps=steps, at=at, minutes=minutes, announce=announce)
-    if as_json:
-        print_json(proof.figures())
-    else:
-        print(proof.text())
-    if not proof.passed:
-        raise typer.Exit(1)
+    say(proof, as_json)
+    raise typer.Exit(0 if proof.passed else 1)
 
 
 @app.command()

@@ -8,9 +8,23 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Protocol
 
 import typer
+
+if TYPE_CHECKING:
+    from tunesmith.config.load import Loaded
+
+
+class Sayable(Protocol):
+    """What a verb found."""
+
+    def figures(self) -> Any:
+        """For machines."""
+
+    def text(self) -> str:
+        """For people."""
+
 
 Recipe = Annotated[Path, typer.Argument(help="A recipe: a YAML file of settings.", show_default=False)]
 RunFolder = Annotated[Path, typer.Argument(help="The folder of a run, for example runs/sql-demo.", show_default=False)]
@@ -40,31 +54,12 @@ ShowConfig = Annotated[bool, typer.Option("--show-config", help="Print the setti
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for machines.")]
 
 
-def load(
-    recipe: Path,
-    overrides: list[str] | None,
-    sets: list[str] | None,
-    experiment_name: str | None = None,
-    max_steps: int | None = None,
-    learning_rate: float | None = None,
-    output_dir: Path | None = None,
-    quick_test: bool = False,
-    debug: bool = False,
-    no_save: bool = False,
-    max_hours: float | None = None,
-    max_cost: float | None = None,
-    profile: bool = False,
-) -> Any:
-    """The settings of a recipe with what the command line says."""
+def load(recipe: Path, overrides: list[str] | None, sets: list[str] | None, **short: Any) -> Loaded:
+    """The settings of a recipe with what the command line says; `short` are the flags of `shortcuts`."""
     from tunesmith.config.load import load_config
     from tunesmith.config.shortcuts import shortcuts
 
-    short = shortcuts(
-        experiment_name=experiment_name, max_steps=max_steps, learning_rate=learning_rate, output_dir=output_dir,
-        max_hours=max_hours, max_cost=max_cost, quick_test=quick_test, debug=debug, no_save=no_save,
-        profile=profile,
-    )  # fmt: skip
-    loaded = load_config(recipe, [*short, *(overrides or []), *(sets or [])])
+    loaded = load_config(recipe, [*shortcuts(**short), *(overrides or []), *(sets or [])])
     for note in loaded.notes:
         print(f"note: {note.place}: {note.message}", file=sys.stderr)
     return loaded
@@ -91,3 +86,11 @@ def announcing(debug: bool, as_json: bool) -> Iterator[Any]:
 def print_json(value: Any) -> None:
     """A result for a machine."""
     print(json.dumps(value, indent=1, ensure_ascii=False, default=str))
+
+
+def say(found: Sayable, as_json: bool) -> None:
+    """What was found, for a person or a machine."""
+    if as_json:
+        print_json(found.figures())
+    else:
+        print(found.text())

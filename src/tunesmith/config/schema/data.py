@@ -85,7 +85,7 @@ class Data(Section):
     """The run stops when more than this share of the records would be dropped."""
     leaks: Leaks = Leaks()
     cache_dir: Path | None = None
-    """Where prepared rows are kept; without it, `.tunesmith/cache` beside the recipe's output directory."""
+    """Where prepared rows are kept; without it, `.cache` in `output_dir`."""
 
     @model_validator(mode="after")
     def _claims_are_of_test_sets(self) -> Self:

@@ -50,6 +50,16 @@ class RunConfig(Section):
         return value
 
     @property
+    def run_folder(self) -> Path:
+        """Where the run of this name lies."""
+        return self.output_dir / self.name
+
+    @property
+    def cache_folder(self) -> Path:
+        """Where prepared rows are kept."""
+        return self.data.cache_dir or self.output_dir / ".cache"
+
+    @property
     def builds(self) -> bool:
         """Whether the task makes its own data, test sets included."""
         return not isinstance(self.task, CustomTask) and self.task.build is not None
