@@ -76,7 +76,8 @@ class Bench:
     def tell(self, stage: str, findings: Iterable[Finding]) -> None:
         """Announce what a stage found, a line each."""
         for finding in findings:
-            self.announce(stage, f"{finding.level}: {finding.place}: {finding.message}")
+            place = f"{finding.place}: " if finding.place else ""
+            self.announce(stage, f"{finding.level}: {place}{finding.message}")
 
 
 def run_dir(config: RunConfig) -> RunDir:

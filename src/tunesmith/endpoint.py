@@ -84,7 +84,9 @@ class Endpoint:
         if key is not None and not key.startswith("env:"):
             raise ConfigError("a key is named, never written out", place="key", remedy="use env:NAME_OF_THE_VARIABLE")
         if key is not None and not environ.get(key.removeprefix("env:")):
-            raise ConfigError(f"the variable {key.removeprefix('env:')} is not set", remedy="export it")
+            raise ConfigError(
+                f"the variable {key.removeprefix('env:')} is not set", place=f"key {key}", remedy="export it"
+            )
         if key is not None:
             secret = environ[key.removeprefix("env:")]
         else:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from tunesmith.check.result import Looked
 from tunesmith.check.subject import Subject
-from tunesmith.config.schema import ChatTask, RunConfig, Source, SqlTask
-from tunesmith.errors import DataError
+from tunesmith.config.schema import ChatTask, CustomTask, RunConfig, Source, SqlTask
+from tunesmith.errors import ConfigError, DataError
 from tunesmith.types import Finding, Record
 
 _FIRST = 50
@@ -39,8 +39,17 @@ def check_sources(subject: Subject) -> Looked:
                 )  # fmt: skip
             )
     findings += _same_file(subject.sources)
+    if isinstance(subject.loaded.config.task, CustomTask):
+        findings += _task(subject)
     findings += _databases(config)
     return Looked(findings, {"sources": len(subject.sources), "MB": bytes_ / 1e6})
+
+
+def _task(subject: Subject) -> Iterator[Finding]:
+    try:
+        _ = subject.task
+    except ConfigError as error:
+        yield Finding("sources.task", "error", error.message, error.place, error.remedy, "the run stops at its start")
 
 
 def _source(key: str, source: Source, config: RunConfig) -> Iterator[Finding]:

@@ -16,7 +16,7 @@ from tunesmith.config.load import Loaded
 from tunesmith.config.schema import RunConfig, Source
 from tunesmith.errors import CheckFailed, DataError
 from tunesmith.rundir import RunDir
-from tunesmith.tasks import get_task, with_built_data
+from tunesmith.tasks import get_task, look_in, with_built_data
 from tunesmith.types import Task
 
 if TYPE_CHECKING:
@@ -49,6 +49,7 @@ class Subject:
         self.loaded = loaded
         self.environ = environ
         self.run = RunDir(loaded.config.run_folder)
+        look_in(loaded.config.code_dir)
 
     def __enter__(self) -> Self:
         return self

@@ -45,7 +45,14 @@ class RunLock:
     def __enter__(self) -> RunLock:
         if int(os.environ.get("RANK") or 0) > 0:  # one of several that compute together: the first has the lock
             return self
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+        except (FileExistsError, NotADirectoryError, FileNotFoundError) as error:
+            raise StorageError(
+                f"there can be no folder for runs here ({error.strerror})",
+                place=str(self.path.parent),
+                remedy="set output_dir to a folder that is there or can be made",
+            ) from error
         if self.path in _held:
             raise self._in_use(_held[self.path].writer)
         while True:

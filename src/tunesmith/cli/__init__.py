@@ -59,31 +59,44 @@ _DISK = {
 }
 """What a disk may say, and what to do about it."""
 
+_NAMES = {
+    errno.EEXIST: "a file stands where a folder is needed: move it, or name another folder",
+    errno.ENOTDIR: "a file stands where a folder is needed: move it, or name another folder",
+    errno.EISDIR: "a folder stands where a file is to be written: name a file",
+}
+"""The same of a name that was given."""
+
+_CTRL_C = 130
+"""What typer returns for it."""
+
 
 def main() -> None:
     """Run the command line; a `TunesmithError` becomes its message and exit code, anything else keeps its traceback."""
     try:
-        app(standalone_mode=False)
+        ended = app(standalone_mode=False)
     except TunesmithError as error:
         _fail(str(error), error.exit_code)
-    except typer.Exit as exit_:
-        raise SystemExit(exit_.exit_code) from None
     except typer.Abort:
         _fail("stopped", 75)
-    except KeyboardInterrupt:
-        _fail("stopped; the same command continues", 75)
     except BrokenPipeError:
         sys.stderr.close()
         raise SystemExit(1) from None
     except OSError as error:
-        if error.errno not in _DISK:
-            _defect()
         place = f"{error.filename}: " if error.filename else ""
-        _fail(f"{place}{error.strerror}\n  remedy: {_DISK[error.errno]}; the same command continues", 4)
+        if error.errno in _DISK:
+            _fail(f"{place}{error.strerror}\n  remedy: {_DISK[error.errno]}; the same command continues", 4)
+        if error.errno in _NAMES:
+            _fail(f"{place}{error.strerror}\n  remedy: {_NAMES[error.errno]}", 4)
+        _defect()
     except Exception as error:
         if hasattr(error, "format_message") and hasattr(error, "exit_code"):  # click's own usage errors
             _fail(f"{error.format_message()}\n  remedy: see `tunesmith --help`", 2)
         _defect()
+    # Neither `typer.Exit` nor Ctrl-C comes as an exception: what is returned is the code that it stands for.
+    if ended == _CTRL_C:
+        _fail("stopped; the same command continues", 75)
+    if ended:
+        raise SystemExit(ended)
 
 
 def _defect() -> NoReturn:
@@ -96,7 +109,7 @@ def _defect() -> NoReturn:
     raise SystemExit(1)
 
 
-def _fail(message: str, code: int) -> None:
+def _fail(message: str, code: int) -> NoReturn:
     from tunesmith.config.secrets import redact
 
     print(f"error: {redact(message)}", file=sys.stderr)
@@ -425,6 +438,7 @@ def adopt(
     if out is None:
         print(adopted.recipe, end="")
     else:
+        out.parent.mkdir(parents=True, exist_ok=True)
         out.write_text(adopted.recipe, encoding="utf-8")
         print(f"wrote {out}: {len(adopted.carried)} settings carried over", file=sys.stderr)
     for item in adopted.left:

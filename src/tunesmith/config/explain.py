@@ -193,6 +193,7 @@ def _expectation(item: Any) -> str:
 
 _PATTERNS = {
     r"^[\w.]+:\w+$": "of the form module:name",
+    r"^(auto|https?://.+)$": "auto, or an address that begins with http:// or https://",
     r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$": (
         "1 to 100 letters, digits, dots, dashes and underscores that begin with a letter or digit (it becomes a folder)"
     ),
@@ -213,11 +214,15 @@ def _remedy(node: Node, items: list[Any], meaning: str) -> str:
         return "write it without a fraction"
     if (
         isinstance(node.value, str)
-        and kinds & {"string_pattern_mismatch"}
+        and any("it becomes a folder" in _expectation(item) for item in items)
         and ("/" in node.value or ".." in node.value)
     ):
         return "the folder that holds runs is `output_dir`"
-    return f"correct the value; it means: {meaning}" if meaning else "choose one of these"
+    if meaning:
+        return f"correct the value; it means: {meaning}"
+    if kinds & {"model_type", "model_attributes_type", "dict_type"}:
+        return "write its settings one by one: section.key=value, or indented below it"
+    return "choose one of these" if kinds & {"literal_error", "union_tag_invalid"} else "correct the value"
 
 
 def _meaning(key: tuple[str | int, ...], tree: Node) -> str:

@@ -9,6 +9,7 @@ from tunesmith.config.schema import RunConfig
 
 FREE = (
     "checkpoints",
+    "code_dir",
     "data.cache_dir",
     "generate.batch_size",
     "limits",

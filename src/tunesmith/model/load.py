@@ -53,7 +53,7 @@ def load_tokenizer(config: Model) -> Any:
     except Exception as error:
         raise _not_loaded("tokenizer", config, error) from error
     if config.chat_template is not None:
-        tokenizer.chat_template = config.chat_template.read_text(encoding="utf-8")
+        tokenizer.chat_template = _read_template(config.chat_template)
     if not tokenizer.chat_template:
         raise ModelError(
             "the tokenizer has no chat template, so there is no telling how a conversation is written",
@@ -62,6 +62,18 @@ def load_tokenizer(config: Model) -> Any:
         )
     _set_padding(tokenizer, config)
     return tokenizer
+
+
+def _read_template(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise ModelError(
+            f"the chat template cannot be read: {reason}",
+            place=f"model.chat_template={path}",
+            remedy="give a Jinja file; a relative path is one of the recipe's folder",
+        ) from error
 
 
 def _set_padding(tokenizer: Any, config: Model) -> None:
@@ -264,6 +276,8 @@ def _not_loaded(what: str, config: Model, error: Exception) -> ModelError:
     folder = Path(model_path(config))
     if broken := _broken_file(folder):
         reason = f"{broken.name} is cut off or damaged ({reason})"
+    elif Path(config.name).is_absolute() and not folder.exists():
+        reason = "there is no such folder"
     if config.name == "demo":
         remedy = "reinstall tunesmith: the base model that ships with it is incomplete"
     elif folder.exists():

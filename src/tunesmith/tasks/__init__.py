@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import sys
 from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
@@ -25,7 +26,7 @@ from tunesmith.types import Task
 if TYPE_CHECKING:
     from tunesmith.tasks.built import Built
 
-__all__ = ["build_data", "get_task", "with_build", "with_built_data"]
+__all__ = ["build_data", "get_task", "look_in", "with_build", "with_built_data"]
 
 
 def get_task(config: RunConfig, environ: Mapping[str, str] | None = None) -> Task:
@@ -38,6 +39,7 @@ def get_task(config: RunConfig, environ: Mapping[str, str] | None = None) -> Tas
     Raises:
         ConfigError: a package the task needs is not installed, or a task of the user's cannot be imported or built.
     """
+    look_in(config.code_dir)
     settings = config.task
     if isinstance(settings, SqlTask):
         if missing := [name for name in ("psycopg", "sqlglot") if find_spec(name) is None]:
@@ -138,6 +140,12 @@ def with_build(config: RunConfig) -> RunConfig:
     return config.model_copy(update={"task": settings.model_copy(update={"build": defaults[settings.name]()})})
 
 
+def look_in(folder: Path) -> None:
+    """Have Python find modules in a folder, after everywhere else: no file beside a recipe may hide a library."""
+    if str(folder) not in sys.path:
+        sys.path.append(str(folder))
+
+
 def _custom(settings: CustomTask) -> Task:
     module_name, _, class_name = settings.target.partition(":")
     try:
@@ -147,7 +155,7 @@ def _custom(settings: CustomTask) -> Task:
         raise ConfigError(
             f"the module {module_name} cannot be imported: {error}",
             place="task.target",
-            remedy="put the file beside the recipe, or install the package it is in",
+            remedy="put the file beside the recipe, set code_dir to its folder, or install the package it is in",
         ) from error
     made = getattr(module, class_name, None)
     if made is None:

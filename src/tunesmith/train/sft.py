@@ -307,7 +307,7 @@ def _load_loss(target: str | None) -> Loss:
         raise ConfigError(
             f"the loss cannot be imported: {error}",
             place="train.loss",
-            remedy="write module:function; put the file beside the recipe, or install the package it is in",
+            remedy="write module:function; put the file beside the recipe, set code_dir, or install its package",
         ) from error
     return found
 

@@ -26,6 +26,8 @@ class RunConfig(Section):
     """Name of the run: its folder under `output_dir`, and its name at trackers."""
     output_dir: Path = Path("runs")
     """Folder that holds runs. Relative paths belong to the recipe's folder, this one to the working directory."""
+    code_dir: Path = Path(".")
+    """Folder in which `my_module:MyTask` and other code of yours is found; the recipe's, where it is left out."""
     seed: int = Field(0, ge=0, lt=2**32)
     """Seed of everything random: data order, adapter initialisation, sampling, splits of built data."""
     task: Task

@@ -159,7 +159,7 @@ class CustomTask(Section):
 
     name: Literal["custom"] = "custom"
     target: str = Field(pattern=r"^[\w.]+:\w+$")
-    """`module:Class`, called with `options` as keyword arguments; the recipe's folder is importable."""
+    """`module:Class`, called with `options` as keyword arguments; `code_dir` is looked in, too."""
     options: dict[str, Any] = Field(default_factory=dict)
     """Keyword arguments for the class."""
 
