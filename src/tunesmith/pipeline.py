@@ -186,7 +186,7 @@ def grade_by(
     done: dict[str, Evaluation] = {}
     with bench.stage(f"grade {which}"):
         for name, examples in prepared.tests.items():
-            if known := already_graded(bench, which, name, examples):
+            if known := _already_graded(bench, which, name, examples):
                 done[name] = known
                 continue
             done[name] = asked(examples)
@@ -197,7 +197,7 @@ def grade_by(
     return done
 
 
-def already_graded(bench: Bench, which: str, test_set: str, examples: Sequence[Example]) -> Evaluation | None:
+def _already_graded(bench: Bench, which: str, test_set: str, examples: Sequence[Example]) -> Evaluation | None:
     """The scores that lie in the run's folder, where they are of these questions: a data set that is built again after
     its builder changed asks others, and answers to different questions cannot be compared pair by pair."""
     from tunesmith.evaluate import read_scores
