@@ -176,6 +176,15 @@ class Constraint(Protocol):
 
 
 @runtime_checkable
+class Covers(Constraint, Protocol):
+    """A constraint that also knows what an answer should not do without."""
+
+    def omits(self, text: str) -> int:
+        """How many of the things that the question names a whole answer leaves out."""
+        ...
+
+
+@runtime_checkable
 class Task(Protocol):
     """What the model should be good at: how a record becomes a question, and how an answer is marked."""
 

@@ -316,6 +316,27 @@ def test_enough_beams_find_the_likeliest_of_all_answers(
     assert [answer.text for answer in answers] == [likeliest_of_all(model, p, tokenizer, 3) for p in prompts]
 
 
+class Fond(Few):
+    """Would have every letter in an answer."""
+
+    def omits(self, text: str) -> int:
+        return len(set("01234") - set(text))
+
+
+def test_coverage_prefers_what_leaves_less_out(tokenizer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(search, "_FAR", 99.0)
+    model, prompts = tiny("mistral"), some_prompts(schemas=2, questions=4)
+
+    def answered(coverage: float) -> list[Any]:
+        settings = Generate(max_new_tokens=3, beams=32, batch_size=3, coverage=coverage)
+        return generate(model, tokenizer, prompts, settings, {256}, constraints=[Fond()] * 8)
+
+    plain, full = answered(0.0), answered(50.0)
+    assert [one.text for one in plain] == [likeliest_of_all(model, p, tokenizer, 3) for p in prompts]
+    assert all(len(set(one.text)) == 2 for one in full), "two letters and an end: no answer can have more"
+    assert any(len(set(one.text)) < 2 for one in plain)
+
+
 class Lured(OnlyDigits):
     """What begins with the likeliest letter comes to nothing; what begins with another may end at once."""
 

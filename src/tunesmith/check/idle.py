@@ -98,9 +98,14 @@ RULES = (
         "this task has no schema that an answer could be held to", "take it out",
     ),
     Rule(
-        re.compile(r"task\.constrain_values"), "generate.constrain",
+        re.compile(r"task\.constrain_values|generate\.coverage"), "generate.constrain",
         lambda config, _: config.generate.constrain == "none",
         "answers are not held to anything", "set generate.constrain: schema",
+    ),
+    Rule(
+        re.compile(r"generate\.coverage"), "generate.beams",
+        lambda config, _: config.generate.beams == 1,
+        "there is one answer, and nothing to choose from", "set generate.beams: 4",
     ),
     Rule(
         re.compile(r"evaluate\.(base|max_samples|confidence)"), "data.test",

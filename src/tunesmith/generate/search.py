@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from tunesmith.config.schema import Generate
-from tunesmith.types import Completion, Constraint
+from tunesmith.types import Completion, Constraint, Covers
 
 Progress = Callable[[int], None]
 
@@ -66,10 +66,15 @@ class Answer:
         # PyTorch's generator looks at 32 bits of a seed: a hash of both numbers keeps neighbours apart.
         return cls([Beam(constraint)], torch.Generator().manual_seed(random.Random(f"{seed} {index}").getrandbits(32)))
 
-    @property
-    def best(self) -> Beam:
-        """The likeliest that ended."""
-        return max(self.whole, key=lambda beam: beam.score)
+    def best(self, coverage: float) -> Beam:
+        """The likeliest that ended, less `coverage` nats for each thing that it leaves out."""
+
+        def worth(beam: Beam) -> float:
+            if coverage and beam.held and isinstance(beam.constraint, Covers):
+                return beam.score - coverage * beam.constraint.omits(beam.text)
+            return beam.score
+
+        return max(self.whole, key=worth)
 
 
 class Chooser:
@@ -108,7 +113,7 @@ class Chooser:
 
     def completion(self, answer: Answer) -> Completion:
         """The best of an answer's beams."""
-        beam = answer.best
+        beam = answer.best(self.config.coverage)
         spoken = beam.ids[:-1] if beam.stopped else beam.ids
         return Completion(self._decode(spoken), beam.stopped, len(beam.ids), beam.held)
 

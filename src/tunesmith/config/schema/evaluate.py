@@ -22,6 +22,10 @@ class Generate(Section):
     """Answers pursued side by side for each prompt, the likeliest whole one given (beam search). 1 is greedy. More cost
     time in proportion, and pay most together with `constrain`: a beam that the constraint leaves no good way on is
     dropped for another. Needs temperature 0."""
+    coverage: float = Field(0.0, ge=0, le=100)
+    """Nats taken from a whole answer for each thing that the question names and the answer leaves out, when the best of
+    the beams is chosen (for SQL: values of `task.mentioned_values`, and numbers): a coverage penalty like that of Wu et
+    al., 2016, arXiv 1609.08144, for names. Works under `constrain`, with beams. 0 takes the likeliest."""
     constrain: Literal["none", "schema"] = "none"
     """`schema`: the task's constraint holds every answer to names that exist (for SQL: tables and columns of the
     prompt's schema). Reported beside the score, because it changes what is measured."""

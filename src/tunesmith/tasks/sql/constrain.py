@@ -8,7 +8,7 @@ not know it lets pass, because forbidding a right answer costs more than letting
 from __future__ import annotations
 
 from tunesmith.tasks.sql.domains import Domains
-from tunesmith.tasks.sql.literals import Literals
+from tunesmith.tasks.sql.literals import Literals, Named
 from tunesmith.tasks.sql.names import names_of
 from tunesmith.tasks.sql.reader import Reader
 
@@ -28,6 +28,7 @@ class SchemaConstraint:
         shown = [value for table in self._names.tables.values() for value in table.values]
         self._literals = Literals(question, shown) if domains is not None else None
         self._domains = domains
+        self._named = Named(question)
         self._stand = (Reader(self._names, self._literals, domains), "")
         """A reader, and the text it has read: candidates for one answer differ only after it."""
 
@@ -43,6 +44,10 @@ class SchemaConstraint:
         """Whether `text` is a whole query that keeps to the schema."""
         reader, done = self._reader(text)
         return reader.read(text + " ", len(done)) is not None and reader.may_stop()
+
+    def omits(self, text: str) -> int:
+        """How many values and numbers of the question a query does without."""
+        return self._named.missing_from(text)
 
     def _reader(self, text: str) -> tuple[Reader, str]:
         """A reader to go on with, and the part of the text that it has read."""

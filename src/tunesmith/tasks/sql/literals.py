@@ -19,6 +19,9 @@ _UNITS = re.compile(
 )
 _ALWAYS = ("100", *map(str, range(13)))
 _TIME = re.compile(r"\d{1,2}:")
+_QUOTED = re.compile(r"'((?:[^']|'')*)'")
+_ALONE = re.compile(r"(?<![\w.:,/-])\d[\d,]*(?:\.\d+)?(?![\w%:/-]|\s?%|[.,]\d)")
+"""Numbers that a query writes as the question does: no part of a date, a time, an ordinal, a name, a percentage."""
 _DATE = re.compile(r"\d{4}(-\d{0,2}(-\d{0,2}([ T][\d:.+]*)?)?)?")
 
 
@@ -69,6 +72,26 @@ class Literals:
             return True
         trimmed = text.rstrip("0").rstrip(".") if "." in text else text
         return trimmed in self._numbers or (not closed and any(n.startswith(text) for n in self._numbers))
+
+
+class Named:
+    """What a question names: the values on the line that `mentions.with_mentions` adds, and the numbers before it."""
+
+    def __init__(self, question: str) -> None:
+        asked, _, mentioned = question.partition("\n")
+        self._values = {plain(value) for value in _QUOTED.findall(mentioned)}
+        self._numbers = {_number(found) for found in _ALONE.findall(asked)}
+
+    def missing_from(self, query: str) -> int:
+        """How many of them a query does without."""
+        texts = {plain(text) for text in _QUOTED.findall(query)}
+        numbers = {_number(found) for found in re.findall(r"\d+(?:\.\d+)?", query)}
+        return len(self._values - texts) + len(self._numbers - numbers)
+
+
+def _number(text: str) -> str:
+    text = text.replace(",", "")
+    return text.rstrip("0").rstrip(".") if "." in text else text
 
 
 def _is_month(word: str, month: str) -> bool:

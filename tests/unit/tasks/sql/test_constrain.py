@@ -370,3 +370,21 @@ def test_a_text_that_a_column_must_equal_is_one_that_it_holds() -> None:
     # The column of the first comparison is not that of the second, and a column of unknown values is free.
     assert refused_at(about, start + "species = 'dog' AND owners.name = 'Cork'", step=3) is None
     assert refused_at(about, start + "species = 'dog' AND LOWER(city) = 'ennis'", step=3) is None
+
+
+@pytest.mark.parametrize(
+    ("question", "query", "missing"),
+    [
+        ("pets of Toby's owner\npets.name = 'Toby'", "SELECT 1 FROM pets WHERE name = 'Toby'", 0),
+        ("pets of Toby's owner\npets.name = 'Toby'", "SELECT 1 FROM pets WHERE name ILIKE '%toby%'", 0),
+        ("Toby the dog\npets.name = 'Toby', pets.species = 'dog'", "SELECT 1 FROM pets WHERE name = 'Toby'", 1),
+        ("who is in Cork\nowners.city = 'Cork', clinics.city = 'Cork'", "SELECT 1 FROM owners", 1),
+        ("O'Neil's\nowners.name = 'O''Neil'", "SELECT 1 FROM owners WHERE name = 'O''Neil'", 0),
+        ("more than 1,000 euro in 2025", "SELECT 1 WHERE amount > 1000 AND at >= '2025-01-01'", 0),
+        ("more than 1,000 euro in 2025", "SELECT 1 WHERE amount > 1", 2),
+        ("under 2.50", "SELECT 1 WHERE price < 2.5", 0),
+        ("the 3rd of 2025-03-01, 14:30, 20 %, Area51", "SELECT 1", 0),  # otherwise in a query, or part of a name
+    ],
+)
+def test_what_the_question_names_and_a_query_does_without(question: str, query: str, missing: int) -> None:
+    assert SchemaConstraint("Table clinics", question).omits(query) == missing
