@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
-import logging
 import os
 import shutil
 import subprocess
@@ -206,7 +205,6 @@ def prepare(folder: Path) -> Path:
     import tunesmith.train.fit  # noqa: F401
 
     torch.set_num_threads(1)  # what is forked must not wait for threads that are not there
-    logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
     (folder / "capitals_task.py").write_text(TASK)
     sys.path.insert(0, str(folder))
     pairs = [{"country": f"land {at}", "capital": f"town {at % 7}"} for at in range(40)]

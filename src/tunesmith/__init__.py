@@ -6,9 +6,13 @@ The public names resolve on first use, so that importing this package imports ne
 from __future__ import annotations
 
 import importlib
+import logging
 from typing import Any
 
 __version__ = "0.1.0"
+
+# On every CPU bitsandbytes warns of an optional kernel that it would download at run time; it computes without.
+logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
 
 _HOME = {
     "Completion": "types", "Constraint": "types", "Example": "types", "Finding": "types", "Message": "types",

@@ -74,8 +74,6 @@ def plan(
 @cache
 def libraries() -> int:
     """Bytes that Python holds once everything is imported that a run imports; asked first, before anything is made."""
-    # On every CPU bitsandbytes warns of an optional kernel that it would download at run time; it computes without.
-    logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
     import psutil
 
     import tunesmith.evaluate
@@ -108,6 +106,7 @@ def _look(loaded: Loaded, announce: Callable[[str, str], None]) -> Workload | No
 def _probe(loaded: Loaded, announce: Callable[[str, str], None]) -> tuple[Workload, Probed, int]:
     """A part of the run itself, in a folder of its own that is gone afterwards."""
     from tunesmith.check.plan import FOLDER
+    from tunesmith.check.receipt import take_receipt
     from tunesmith.check.speed import Probed
     from tunesmith.check.workload import prompt_lengths, workload_of
     from tunesmith.model.lora import add_lora
@@ -135,6 +134,7 @@ def _probe(loaded: Loaded, announce: Callable[[str, str], None]) -> tuple[Worklo
                 model = add_lora(model, config.lora, config.seed)
             trainer = BUILDERS[config.train.method](bench.config, model, tokenizer, prepared, bench.run, bench.tracker)
             trainer.lock = bench.lock
+            take_receipt(trainer, bench.config, tokenizer, prepared, bench.run)
             measured = probe(trainer, workload.step_tokens)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -144,7 +144,13 @@ def _probe(loaded: Loaded, announce: Callable[[str, str], None]) -> tuple[Worklo
         f"{measured.worst_tokens:,} tokens; a validation, {measured.evaluation:.1f} s; a save, {measured.saving:.1f} s",
     )
     told = Probed(
-        measured.step_seconds, measured.step_error, measured.evaluation, measured.saving, before, *grading, export
+        measured.step_seconds,
+        measured.step_error,
+        measured.evaluation,
+        measured.saving,
+        before + measured.beginning,
+        *grading,
+        export,
     )
     return workload, told, measured.peak
 
@@ -188,9 +194,16 @@ def _grading(bench: Any, model: Any, tokenizer: Any, renderer: Any, prepared: An
 
 
 def _comparing(bench: Any, model: Any, tokenizer: Any, renderer: Any, prepared: Any) -> float:
-    """Seconds in which an export is held against the model: both answer a few prompts, then both read the answers."""
+    """Seconds in which an export is held against the model: both answer a few prompts, then both read them again."""
+    import torch
+
     from tunesmith.export.verify import greedy_answers
 
+    prompts = pipeline.compared_prompts(renderer, prepared) if bench.config.exports else []
     start = time.perf_counter()
-    greedy_answers(model, tokenizer, pipeline.compared_prompts(renderer, prepared), bench.config)
-    return 3 * (time.perf_counter() - start) if bench.config.exports else 0.0
+    if prompts:
+        greedy_answers(model, tokenizer, prompts, bench.config)
+    with torch.inference_mode():
+        for ids in prompts:
+            model(input_ids=torch.tensor([ids], device=model.device), logits_to_keep=1, use_cache=False)
+    return 2 * (time.perf_counter() - start)

@@ -120,8 +120,6 @@ def load_model(config: Model, precision: str = "auto", device: str | None = None
     from transformers.utils.logging import disable_progress_bar
 
     disable_progress_bar()  # one for every load, which says nothing that a run's own lines do not
-    # On every CPU bitsandbytes warns of an optional kernel that it would download at run time; it computes without.
-    logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
     where = device or ("cuda" if torch.cuda.is_available() else "cpu")
     options: dict[str, Any] = {"dtype": _dtype(config, where), "use_safetensors": True}
     options |= _look_at("model", config)

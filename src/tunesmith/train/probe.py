@@ -31,6 +31,8 @@ class Measured:
     """Relative standard error of that."""
     evaluation: float
     saving: float
+    beginning: float
+    """Before the first step: optimizer, receipt."""
     steps: int
     """Timed."""
     peak: int
@@ -48,7 +50,12 @@ class _Clock(TrainerCallback):  # type: ignore[misc]
         self._end = time.perf_counter() + seconds
         self._most = most
         self._before: tuple[int, float] | None = None
+        self._made = time.perf_counter()
+        self.beginning = 0.0
         self.trainer: Any = None
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self.beginning = self.beginning or time.perf_counter() - self._made
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         now = self.trainer.computed, time.perf_counter()
@@ -99,6 +106,7 @@ def probe(trainer: Any, mean_tokens: float, *, seconds: float = 60.0, most: int 
         step_error=error,
         evaluation=evaluation,
         saving=progress.saving,
+        beginning=clock.beginning,
         steps=len(clock.taken),
         peak=(memory.gpu_peak or memory.peak_rss) * 2**20,
         worst_tokens=max(int(row["input_ids"].shape[1]) for row in worst.rows),
