@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+# A worker for each core: threads of one would spin for a core that another holds (eight times as long, measured).
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 TEXT = [
     "You are a PostgreSQL expert. Answer with one query. How many clinics are there? user assistant system model",
