@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tunesmith import pipeline
 from tunesmith.bench import open_run
@@ -53,7 +53,7 @@ def plan(
         ModelError: the model's config cannot be read, or with `probe` the run does not fit here.
         ConfigError: without data, the settings do not say how long the run is.
     """
-    baseline = libraries()
+    baseline = libraries().bytes
     from tunesmith.check.cards import read_cards
     from tunesmith.check.plan import keep_plan, make_plan, read_architecture
     from tunesmith.check.workload import assumed_workload
@@ -71,16 +71,26 @@ def plan(
     return made
 
 
+class Libraries(NamedTuple):
+    """What a run imports."""
+
+    bytes: int
+    """That Python holds once it is imported."""
+    seconds: float
+    """That importing took."""
+
+
 @cache
-def libraries() -> int:
-    """Bytes that Python holds once everything is imported that a run imports; asked first, before anything is made."""
+def libraries() -> Libraries:
+    """Import everything that a run imports; asked first, before anything is made."""
+    start = time.perf_counter()
     import psutil
 
     import tunesmith.evaluate
     import tunesmith.export.verify
     import tunesmith.train.fit  # noqa: F401
 
-    return int(psutil.Process().memory_info().rss)
+    return Libraries(int(psutil.Process().memory_info().rss), time.perf_counter() - start)
 
 
 def _device_name() -> str | None:
@@ -148,7 +158,7 @@ def _probe(loaded: Loaded, announce: Callable[[str, str], None]) -> tuple[Worklo
         measured.step_error,
         measured.evaluation,
         measured.saving,
-        before + measured.beginning,
+        libraries().seconds + before + measured.beginning,
         *grading,
         export,
     )
