@@ -42,7 +42,7 @@ class Answering:
     temperature: float
     """0 where the likeliest token was taken every time; else estimated from how often it was not."""
     constrain: str
-    """`schema` where the task was asked for a constraint."""
+    """The setting, where the task was asked for a constraint."""
     examples: int
     """That were asked of those given."""
     given: int
@@ -78,7 +78,7 @@ def observe_answering(config: RunConfig, tests: Sequence[Example]) -> Answering:
         max_new_tokens=max(one.completion.tokens for one in found.judged),
         batch_size=together.most,
         temperature=_temperature(config),
-        constrain="schema" if task.asked else "none",
+        constrain=config.generate.constrain if task.asked else "none",
         examples=len(found.judged),
         given=len(examples),
         confidence=found.confidence,

@@ -14,10 +14,11 @@ from typing import Any
 from pydantic import BaseModel
 
 from tunesmith.config.load import Loaded
-from tunesmith.config.schema import ChatTask, MathsTask, RunConfig
+from tunesmith.config.schema import RunConfig
 from tunesmith.config.shape import dotted, leaves
 from tunesmith.types import Finding
 
+_CONSTRAINTS = {"sql": "schema", "maths": "arithmetic"}
 _NOT_ADAM = (
     "sgd",
     "adafactor",
@@ -94,8 +95,8 @@ RULES = (
     ),
     Rule(
         re.compile(r"generate\.constrain"), "task.name",
-        lambda config, _: config.generate.constrain != "none" and isinstance(config.task, ChatTask | MathsTask),
-        "this task has no schema that an answer could be held to", "take it out",
+        lambda config, _: config.task.name != "custom" and config.generate.constrain not in ("none", _CONSTRAINTS.get(config.task.name)),
+        "this task's answers cannot be held to that", "take it out, or use `schema` with sql, `arithmetic` with maths",
     ),
     Rule(
         re.compile(r"task\.constrain_values|generate\.coverage"), "generate.constrain",

@@ -44,7 +44,7 @@ def evaluate(
     if not examples:
         raise DataError("there are no examples to evaluate", remedy="check data.test in the recipe")
     chosen = sample(examples, config.evaluate.max_samples, config.seed)
-    constrained = config.generate.constrain == "schema"
+    constrained = config.generate.constrain != "none"
     start = time.perf_counter()
     completions = generate(
         model,

@@ -26,9 +26,10 @@ class Generate(Section):
     """Nats taken from a whole answer for each thing that the question names and the answer leaves out, when the best of
     the beams is chosen (for SQL: values of `task.mentioned_values`, and numbers): a coverage penalty like that of Wu et
     al., 2016, arXiv 1609.08144, for names. Works under `constrain`, with beams. 0 takes the likeliest."""
-    constrain: Literal["none", "schema"] = "none"
-    """`schema`: the task's constraint holds every answer to names that exist (for SQL: tables and columns of the
-    prompt's schema). Reported beside the score, because it changes what is measured."""
+    constrain: Literal["none", "schema", "arithmetic"] = "none"
+    """`schema` (SQL): every answer is held to names that exist: tables and columns of the prompt's schema. `arithmetic`
+    (maths): what a solution writes after `=` is what stands before it, worked out. Reported beside the score, because
+    it changes what is measured."""
 
     @model_validator(mode="after")
     def _beams_are_not_sampled(self) -> Generate:

@@ -54,6 +54,8 @@ class Expression:
     unit_scale: Fraction = Fraction(1)
     percent: bool = False
     """Whether it is one number with a percent sign."""
+    divides: bool = False
+    """Whether it divides: its value may be meant as a percentage."""
 
 
 class Steps(NamedTuple):
@@ -125,6 +127,24 @@ def check_steps(solution: str, language: Language, convention: Convention | None
             if not holds:
                 wrong.append(line.strip())
     return Steps(checked, tuple(wrong))
+
+
+def last_step(
+    line: str, language: Language, convention: Convention | None = None
+) -> tuple[Expression, str] | None:
+    """The expression before the last `=` of a line and the text after it; None where that is no calculation.
+
+    Units that have to be converted, unknowns, and numbers that could be read in two ways make no calculation here.
+    """
+    before, sign, after = line.rpartition("=")
+    if not sign or len(before) > 4 * _MAX_LENGTH:
+        return None
+    tokens = _tokens(plain(before), language, convention or Convention())
+    places = [i for i, token in enumerate(tokens) if token.kind == "relation"]
+    left = _longest(tokens[places[-1] + 1 if places else 0 :], from_end=True)
+    if left is None or not left.operations or not left.certain or left.in_base_units != left.value:
+        return None
+    return left, after
 
 
 def _holds(left: Expression, right: Expression, about: bool, rest: str) -> bool:
@@ -281,6 +301,7 @@ def _parse(tokens: list[_Token]) -> Expression | None:
         based,
         scales[0] if len(scales) == 1 else Fraction(1),
         len(tokens) == 1 and tokens[0].text == "percent_number",
+        any(token.kind == "op" and token.text == "/" for token in tokens),
     )
 
 

@@ -13,6 +13,7 @@ from tunesmith.tasks.maths.answers import final_answer, find_answer
 from tunesmith.tasks.maths.arithmetic import Steps, check_steps
 from tunesmith.tasks.maths.cheap import cheap_answers
 from tunesmith.tasks.maths.compare import compare, read_choices
+from tunesmith.tasks.maths.constrain import ArithmeticConstraint
 from tunesmith.tasks.maths.numbers import Language, convention_of
 from tunesmith.tasks.maths.symbolic import MathVerify
 from tunesmith.tasks.maths.verdict import Circumstances
@@ -119,9 +120,11 @@ class MathsTask:
         language: Language = "vi" if example.meta.get("language") == "vi" else "en"
         return cheap_answers(_question(example), _solution(example), example.target, language)
 
-    def constraint(self, example: Example) -> Constraint | None:
-        """Reasoning is free text."""
-        return None
+    def constraint(self, example: Example) -> Constraint:
+        """Holds a solution to arithmetic that comes out."""
+        language: Language = "vi" if example.meta.get("language") == "vi" else "en"
+        constraint: Constraint = ArithmeticConstraint(_question(example), language)
+        return constraint
 
     def close(self) -> None:
         """Stop the process that compares symbolic answers, where one runs."""
