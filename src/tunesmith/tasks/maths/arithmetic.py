@@ -129,9 +129,7 @@ def check_steps(solution: str, language: Language, convention: Convention | None
     return Steps(checked, tuple(wrong))
 
 
-def last_step(
-    line: str, language: Language, convention: Convention | None = None
-) -> tuple[Expression, str] | None:
+def last_step(line: str, language: Language, convention: Convention | None = None) -> tuple[Expression, str] | None:
     """The expression before the last `=` of a line and the text after it; None where that is no calculation.
 
     Units that have to be converted, unknowns, and numbers that could be read in two ways make no calculation here.

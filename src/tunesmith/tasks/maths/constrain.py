@@ -103,4 +103,3 @@ def _places(value: Fraction) -> int | None:
         if (value * 10**places).denominator == 1:
             return places
     return None
-
