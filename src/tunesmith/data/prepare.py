@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import logging
 import re
 import shutil
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -113,7 +114,7 @@ def _build(config: RunConfig, task: Task, renderer: Renderer, folder: Path, ledg
     if data.train is None:
         raise DataError("there are no training records", place="data.train", remedy="set data.train or task.build")
     manifest: dict[str, Any] = {"format": FORMAT, "tests": list(data.test)}
-    with new_entry(folder, manifest) as draft:
+    with _loaded_objects_left_alone(), new_entry(folder, manifest) as draft:
         progress = Progress.load(draft)
         try:
             with Ledger(draft / "ledger.jsonl", progress.ledger if progress else None) as ledger:
@@ -129,6 +130,17 @@ def _build(config: RunConfig, task: Task, renderer: Renderer, folder: Path, ledg
         manifest["thinks"] = 2 * done.thoughtful > done.rows
         manifest["findings"] = done.findings
     log.info("%s", summary.text())
+
+
+@contextmanager
+def _loaded_objects_left_alone() -> Iterator[None]:
+    """The collector does not walk what was loaded before: a million objects of torch and transformers, again and again
+    while rows come and go. It took a sixth of a preparation."""
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
 
 
 def _fill(
