@@ -13,7 +13,6 @@ a text into are found from left to right. It is looked at for every text; one wh
 from __future__ import annotations
 
 import json
-import re
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Sequence
@@ -24,10 +23,14 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Encoding, Tokenizer
 
+from tunesmith.data.beginnings import common_start
+
 _CHECKED = 8
 """Texts of the first batch that are encoded both ways, and must give the same ids."""
 _LONG = 400
 """Characters from which a common beginning is worth a look."""
+_MOST = 0.8
+"""Share of a text; a known beginning that is so much of it is gone on from, and no better one looked for."""
 _TAIL = 16
 """Tokens of a common beginning that are encoded again with what follows."""
 _AGREE = 8
@@ -128,7 +131,7 @@ class Encoder:
         self.tokenizer.post_processor = None
         # A token that swallows the blanks beside it, or is looked for after normalising, is no clean place to cut.
         clean = [t.content for t in special if not (t.lstrip or t.rstrip or t.single_word or t.normalized)]
-        self._cut = re.compile("|".join(map(re.escape, clean))) if clean else None
+        self._cut = clean
         # What stands before a stretch that is taken out of the middle of a text, so that it is not its beginning.
         self._leads = ["", *clean[:1]]
         model = json.loads(serialised)["model"]
@@ -163,7 +166,7 @@ class Encoder:
             self._checked = True
             alone = self._plain(texts[:_CHECKED])
             if any(one.ids.tolist() != other.ids for one, other in zip(encoded, alone, strict=False)):
-                self._cut, self._local = None, False
+                self._cut, self._local = [], False
                 return self.encode_batch(texts)
         for piece in fresh:
             if counts[piece] > 1:
@@ -207,43 +210,45 @@ class Encoder:
         return encodings
 
 
-def _pieces(text: str, cut: re.Pattern[str] | None) -> list[str]:
-    """The text cut before each special token."""
-    if cut is None:
-        return [text]
-    edges = [0, *(found.start() for found in cut.finditer(text) if found.start()), len(text)]
+def _pieces(text: str, cut: Sequence[str]) -> list[str]:
+    """The text cut before each special token, the leftmost and of those the longest first, as a tokenizer finds them."""
+    found: list[tuple[int, int]] = []
+    for word in cut:
+        at = text.find(word)
+        while at >= 0:
+            found.append((at, -len(word)))
+            at = text.find(word, at + len(word))
+    edges, end = [0], 0
+    for at, minus in sorted(found):
+        if at >= end:
+            end = at - minus
+            if at:
+                edges.append(at)
+    edges.append(len(text))
     return [text[start:stop] for start, stop in pairwise(edges)]
 
 
 def _common_beginnings(pieces: list[str], known: dict[str, Any]) -> dict[str, str]:
     """For each piece that begins like another, or like a known text, what it shares, up to a line's or word's end."""
     chosen: dict[str, str] = {}
-    ordered = sorted({*pieces, *known})
-    shared = [0, *(_common(a, b) for a, b in pairwise(ordered)), 0]
     under: list[str] = []  # the known texts that the one at hand begins with, the longest last
-    for at, text in enumerate(ordered):
+    rest: list[tuple[str, str]] = []
+    for text in sorted({*pieces, *known}):
         while under and not text.startswith(under[-1]):
             under.pop()
         if text in known:
             under.append(text)
-            continue
+        elif under and len(under[-1]) >= _MOST * len(text):
+            chosen[text] = under[-1]
+        else:
+            rest.append((text, under[-1] if under else ""))
+    shared = [0, *(common_start(a, b) for (a, _), (b, _) in pairwise(rest)), 0]
+    for at, (text, found) in enumerate(rest):
         most = max(shared[at], shared[at + 1])
         line, word = text.rfind("\n", 0, most), text.rfind(" ", 0, most)
         stop = line if 2 * line >= most else word
-        if under and len(under[-1]) >= 0.9 * stop:
-            chosen[text] = under[-1]
+        if found and len(found) >= 0.9 * stop:
+            chosen[text] = found
         elif stop >= _LONG:
             chosen[text] = text[:stop]
     return chosen
-
-
-def _common(one: str, other: str) -> int:
-    """How many characters two texts begin with alike."""
-    low, high = 0, min(len(one), len(other))
-    while low < high:
-        middle = (low + high + 1) // 2
-        if one[low:middle] == other[low:middle]:
-            low = middle
-        else:
-            high = middle - 1
-    return low

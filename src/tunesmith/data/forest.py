@@ -16,6 +16,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from tunesmith.data.beginnings import common_start_of_arrays
 from tunesmith.types import IGNORE, Row, Tokens
 
 Ints = NDArray[np.int32]
@@ -42,7 +43,7 @@ def plant_forest(tokens: Sequence[Tokens], max_tokens: int, share: bool = True) 
         order = sorted(range(len(tokens)), key=lambda index: (keys[index], index))
         common = [0] * len(tokens)
         for at in range(1, len(order)):
-            common[at] = _common(
+            common[at] = common_start_of_arrays(
                 tokens[order[at - 1]].input_ids[: shareable[order[at - 1]]],
                 tokens[order[at]].input_ids[: shareable[order[at]]],
             )
@@ -58,13 +59,6 @@ def _shareable(labels: Ints) -> int:
     labelled = labels[1:] != IGNORE
     first = int(labelled.argmax()) if labelled.size else 0
     return first if labelled.size and labelled[first] else len(labels)
-
-
-def _common(a: Ints, b: Ints) -> int:
-    size = min(len(a), len(b))
-    differ = a[:size] != b[:size]
-    at = int(differ.argmax()) if size else 0
-    return at if size and differ[at] else size
 
 
 def _units(sizes: list[int], common: list[int], max_tokens: int) -> list[tuple[int, int]]:

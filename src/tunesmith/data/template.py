@@ -196,7 +196,10 @@ class Template:
 
     def _known_shape(self, messages: Sequence[Message], place: str, tools: Any) -> tuple[Shape, list[Slot]]:
         slots, worded = _with_slots(messages)
-        key = _canonical([worded, [m.train for m in messages], tools])
+        if tools or any(message.extra for message in messages):
+            key: Any = _canonical([worded, [message.train for message in messages], tools])
+        else:
+            key = tuple((turn["role"], turn["content"], m.train) for turn, m in zip(worded, messages, strict=True))
         shape = self._shapes.get(key)
         if shape is None:
             shape = self._shape(messages, slots, worded, place, tools)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from tunesmith.data.beginnings import common_start
+
 _LEAST_PREFIX = 16
 """Tokens; sharing fewer saves less than a batch of its own costs."""
 _LEAST_GROUP = 4
@@ -31,7 +33,7 @@ def plan(prompts: Sequence[list[int]]) -> list[Group]:
     while rest and least >= _LEAST_PREFIX:
         runs: list[tuple[int, list[int]]] = []
         for i in rest:
-            shared = _common(prompts[runs[-1][1][-1]], prompts[i]) if runs else 0
+            shared = common_start(prompts[runs[-1][1][-1]], prompts[i]) if runs else 0
             if shared >= least:
                 prefix, members = runs[-1]
                 members.append(i)
@@ -58,15 +60,3 @@ def chunks(order: Sequence[int], size: int) -> Iterator[Sequence[int]]:
     """`order` in pieces of `size`, the last one shorter."""
     for start in range(0, len(order), size):
         yield order[start : start + size]
-
-
-def _common(a: list[int], b: list[int]) -> int:
-    """Length of the shared start, by bisection: slices compare at the speed of C."""
-    low, high = 0, min(len(a), len(b))
-    while low < high:
-        middle = (low + high + 1) // 2
-        if a[low:middle] == b[low:middle]:
-            low = middle
-        else:
-            high = middle - 1
-    return low

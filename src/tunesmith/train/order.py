@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from tunesmith.data.beginnings import common_start_of_arrays
 from tunesmith.types import IGNORE, Tokens
 
 LEAST_PREFIXES = 8
@@ -35,18 +36,12 @@ def prefix_groups(examples: Sequence[Tokens]) -> list[Indices]:
     order = sorted(range(len(hashes)), key=lambda at: (hashes[at].tobytes(), at))
     groups: list[list[int]] = []
     for before, at in zip([None, *order], order, strict=False):
-        shared = 0 if before is None else _common(hashes[before], hashes[at])
+        shared = 0 if before is None else common_start_of_arrays(hashes[before], hashes[at])
         if before is not None and shared and 2 * shared >= len(hashes[at]):
             groups[-1].append(at)
         else:
             groups.append([at])
     return [np.array(sorted(group), np.int64) for group in groups]
-
-
-def _common(a: NDArray[np.uint64], b: NDArray[np.uint64]) -> int:
-    size = min(len(a), len(b))
-    differ = np.flatnonzero(a[:size] != b[:size])
-    return int(differ[0]) if len(differ) else size
 
 
 def grouped_order(
