@@ -211,7 +211,7 @@ class Encoder:
 
 
 def _pieces(text: str, cut: Sequence[str]) -> list[str]:
-    """The text cut before each special token, the leftmost and of those the longest first, as a tokenizer finds them."""
+    """The text cut before each special token: the leftmost, and of those the longest, as a tokenizer finds them."""
     found: list[tuple[int, int]] = []
     for word in cut:
         at = text.find(word)
