@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from bucket_server import BucketServer
 from emulator import Answer, Emulator
 
 from tunesmith import endpoint
+from tunesmith.checkpoints import replicate
 
 
 @pytest.fixture
@@ -27,6 +29,17 @@ def serve(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Answer], Emulat
     yield start
     for one in started:
         one.close()
+
+
+@pytest.fixture
+def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[BucketServer]:
+    """A bucket at both `s3://bucket` and `gs://bucket`, that can be told to fail; what fails is tried again at once."""
+    with BucketServer() as server:
+        for name, value in server.environ().items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.setenv("TUNESMITH_STORAGE_TIMEOUT", "2")
+        monkeypatch.setattr(replicate, "FIRST_WAIT", 0.05)
+        yield server
 
 
 TASK = """

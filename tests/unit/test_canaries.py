@@ -10,14 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from bucket_server import BucketServer
 
 from tunesmith import cli, pipeline
 from tunesmith.config.load import load_config
 from tunesmith.config.secrets import Redacting, redact, secret_values
 from tunesmith.errors import ConfigError
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "doubles"))
-from bucket_server import BucketServer
 
 PASSWORD = "canary-23-pass"
 CANARIES = {

@@ -9,19 +9,15 @@ import random
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from transformers import TrainerCallback
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "doubles"))
-from bucket_server import BucketServer
-
 from tunesmith import cli, pipeline
 from tunesmith.checkpoints import mirror as mirror_module
-from tunesmith.checkpoints import replicate
 from tunesmith.config.load import load_config
 from tunesmith.errors import ConfigError
 
@@ -30,16 +26,6 @@ PAIRS = {"Peru": "Lima", "Chile": "Santiago", "Kenya": "Nairobi", "Japan": "Toky
 
 class Vanished(BaseException):
     """The machine is gone: nothing is tidied up."""
-
-
-@pytest.fixture
-def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[BucketServer]:
-    with BucketServer() as server:
-        for name, value in server.environ().items():
-            monkeypatch.setenv(name, value)
-        monkeypatch.setenv("TUNESMITH_STORAGE_TIMEOUT", "2")
-        monkeypatch.setattr(replicate, "FIRST_WAIT", 0.05)
-        yield server
 
 
 @pytest.fixture

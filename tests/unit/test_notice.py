@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-import threading
 import time
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
 import pytest
+from loopback import served
 
 from tunesmith import notice
 from tunesmith.errors import StoppedError
@@ -55,17 +55,11 @@ class Cloud(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def cloud() -> Iterator[Any]:
-    server: Any = HTTPServer(("127.0.0.1", 0), Cloud)
-    server.tokens, server.asked, server.action, server.events = [], [], None, []
-    address = f"http://127.0.0.1:{server.server_port}"
-    server.amazon = address + "/latest/meta-data/spot/instance-action"
-    server.azure = address + "/metadata/scheduledevents?api-version=2020-07-01"
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    yield server
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with served(Cloud) as server:
+        server.tokens, server.asked, server.action, server.events = [], [], None, []
+        server.amazon = server.address + "/latest/meta-data/spot/instance-action"
+        server.azure = server.address + "/metadata/scheduledevents?api-version=2020-07-01"
+        yield server
 
 
 def event(kind: str, *resources: str, status: str = "Scheduled") -> dict[str, Any]:

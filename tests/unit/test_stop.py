@@ -10,10 +10,11 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 
 import pytest
+from loopback import served
 
 from tunesmith.config.schema.limits import Limits
 from tunesmith.errors import StoppedError, StorageError
@@ -138,15 +139,10 @@ def notice() -> Iterator[Any]:
         def log_message(self, *_: Any) -> None:
             pass
 
-    server: Any = HTTPServer(("127.0.0.1", 0), Handler)
-    server.said, server.asked = b"FALSE", []
-    server.url = f"http://127.0.0.1:{server.server_port}/computeMetadata/v1/instance/preempted"
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    yield server
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with served(Handler) as server:
+        server.said, server.asked = b"FALSE", []
+        server.url = f"{server.address}/computeMetadata/v1/instance/preempted"
+        yield server
 
 
 def test_a_preemption_notice_ends_the_run(notice: Any) -> None:

@@ -15,22 +15,6 @@ from tunesmith.bench import Bench
 from tunesmith.config import show
 from tunesmith.types import Finding
 
-TASK = """
-from tunesmith.types import Example, Message, Score
-
-class Capitals:
-    name, version = "capitals", "1"
-    def examples(self, record):
-        country, capital = record.fields["country"], record.fields["capital"]
-        yield Example(record.id, (Message("user", country), Message("assistant", capital, train=True)), target=capital)
-    def grade(self, example, completion):
-        return Score(float(completion == example.target))
-    def constraint(self, example):
-        return None
-    def close(self):
-        pass
-"""
-
 
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -58,7 +42,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("prepare recipe.yaml model.chat_template=folder", 5, ("folder: the chat", "Is a directory", "Jinja file")),
         ("prepare recipe.yaml model.name=./nowhere", 5, ("nowhere", "there is no such folder", "a folder that exists")),
         ("show recipe.yaml train=3", 2, ("override train=3", "a mapping of settings, not 3", "section.key=value")),
-        ("run recipe.yaml --max-cost 1", 2, ("max_cost", "needs a price", "limits.price_per_hour")),
+        ("run recipe.yaml --max-cost 1", 2, ("max_cost needs", "remedy: set limits.price_per_hour")),
         ("show recipe.yaml limits.preemption_url=ftp://x", 2, ("preemption_url", "begins with http://", "correct the")),
         ("prepare recipe.yaml checkpoints.mirror=file", 4, ("file/wrong", "Not a directory", "can be written")),
         ("check recipe.yaml --quick task=gone:Task", 1, ("task.target", "cannot be imported", "beside the recipe")),
@@ -102,25 +86,18 @@ def test_a_recipe_is_written_into_a_folder_that_is_not_there_yet(here: Path, mon
     assert "x/y" in (here / "new" / "recipe.yaml").read_text()
 
 
-def test_a_task_beside_the_recipe_is_found_from_anywhere_by_a_run_and_by_who_opens_it_again(tmp_path: Path) -> None:
-    recipe, elsewhere = tmp_path / "mine", tmp_path / "elsewhere"
-    recipe.mkdir()
-    elsewhere.mkdir()
-    (recipe / "my_capitals.py").write_text(TASK)
-    (recipe / "pydantic.py").write_text("raise RuntimeError('a file beside a recipe hides no library')")
-    rows = [json.dumps({"country": f"land {i}", "capital": f"town {i}"}) for i in range(20)]
-    (recipe / "train.jsonl").write_text("\n".join(rows) + "\n")
-    (recipe / "recipe.yaml").write_text(
-        "name: mine\ntask: my_capitals:Capitals\ndata: {train: train.jsonl, validation_share: 0.2}\n"
-        "model: {name: demo}\ntrain: {max_steps: 1, batch_size: 2}\n"
-    )
-    for arguments in (["train", str(recipe / "recipe.yaml")], ["resume", "runs/mine"]):
+def test_a_task_beside_the_recipe_is_found_from_anywhere_by_a_run_and_by_who_opens_it_again(
+    recipe: Path, tmp_path: Path
+) -> None:
+    (elsewhere := tmp_path / "elsewhere").mkdir()
+    (tmp_path / "pydantic.py").write_text("raise RuntimeError('a file beside a recipe hides no library')")
+    for arguments in (["train", str(recipe)], ["resume", "runs/tiny"]):
         done = subprocess.run(
             [sys.executable, "-P", "-c", "from tunesmith.cli import main; main()", *arguments],
             capture_output=True, text=True, cwd=elsewhere, env=dict(os.environ), timeout=120, check=False,
         )  # fmt: skip
         assert done.returncode == 0, done.stdout + done.stderr
-    assert (elsewhere / "runs" / "mine" / "report.html").exists()
+    assert (elsewhere / "runs" / "tiny" / "report.html").exists()
 
 
 def test_a_finding_without_a_place_is_told_without_one() -> None:

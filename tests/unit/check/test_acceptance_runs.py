@@ -4,20 +4,16 @@ from __future__ import annotations
 
 import json
 import re
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "doubles"))
 from bucket_server import BucketServer, Fault, Request
 
 from tunesmith import pipeline
 from tunesmith.check import check
-from tunesmith.checkpoints import replicate
 from tunesmith.config.load import load_config
 from tunesmith.errors import StorageError
 from tunesmith.evaluate.selection import Selector
@@ -173,13 +169,3 @@ def test_s21_what_a_run_waits_for_its_rows_is_measured_and_shown(
     events = map(json.loads, pipeline.run_dir(loaded.config).events.read_text().splitlines())
     shares = [event["waiting_share"] for event in events if event.get("waiting_share") is not None]
     assert shares and max(shares) > 0.5
-
-
-@pytest.fixture
-def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[BucketServer]:
-    with BucketServer() as server:
-        for name, value in server.environ().items():
-            monkeypatch.setenv(name, value)
-        monkeypatch.setenv("TUNESMITH_STORAGE_TIMEOUT", "2")
-        monkeypatch.setattr(replicate, "FIRST_WAIT", 0.05)
-        yield server

@@ -26,7 +26,9 @@ class Limits(Section):
     @model_validator(mode="after")
     def _cost_needs_a_price(self) -> Self:
         if self.max_cost is not None and self.price_per_hour is None:
-            raise ValueError("max_cost needs a price; set limits.price_per_hour, what an hour of this machine costs")
+            raise ValueError(
+                "max_cost needs price_per_hour; set limits.price_per_hour, what an hour of this machine costs"
+            )
         return self
 
     @property

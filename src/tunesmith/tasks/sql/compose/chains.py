@@ -5,11 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 
-from tunesmith.tasks.sql.compose.conditions import draw, where
-from tunesmith.tasks.sql.compose.joined import of_parent, together
-from tunesmith.tasks.sql.compose.query import Query, query
-from tunesmith.tasks.sql.compose.roles import Book, Edge, can_be_added, words_of
-from tunesmith.tasks.sql.compose.single import (
+from tunesmith.tasks.sql.compose.asking import (
     AGGREGATES,
     SHOW,
     TELL,
@@ -19,6 +15,10 @@ from tunesmith.tasks.sql.compose.single import (
     listing,
     spoken_count,
 )
+from tunesmith.tasks.sql.compose.conditions import draw, where
+from tunesmith.tasks.sql.compose.parents import of_parent, together
+from tunesmith.tasks.sql.compose.query import Query, query
+from tunesmith.tasks.sql.compose.roles import Book, Edge, can_be_added, words_of
 from tunesmith.tasks.sql.compose.words import human
 from tunesmith.tasks.sql.schema import quote
 

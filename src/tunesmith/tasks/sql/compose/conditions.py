@@ -39,6 +39,11 @@ class Condition:
     before: str = ""
     instead: str = ""
 
+    @property
+    def trailing(self) -> str:
+        """What follows the noun, where that is all that is said of it."""
+        return "" if self.before or self.instead else self.after
+
     def on(self, noun: str) -> str:
         """The noun with the condition around it."""
         return f"{self.before} {self.instead or noun} {self.after}".strip()
@@ -86,6 +91,11 @@ def _clash(first: Condition, second: Condition) -> bool:
 
 def where(conditions: tuple[Condition, ...]) -> str:
     return " AND ".join(c.sql for c in conditions)
+
+
+def filtered(conditions: tuple[Condition, ...]) -> str:
+    """The WHERE of a query, if it has one."""
+    return f" WHERE {where(conditions)}" if conditions else ""
 
 
 def around(noun: str, conditions: tuple[Condition, ...]) -> str:

@@ -5,81 +5,31 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 
-from tunesmith.tasks.sql.compose import conditions
-from tunesmith.tasks.sql.compose.conditions import Condition, around, by_value, several, where
+from tunesmith.tasks.sql.compose.asking import (
+    AGGREGATES,
+    SHOW,
+    TELL,
+    aggregate_function,
+    best_first,
+    count_of,
+    extreme,
+    how_many,
+    listing,
+    ranked,
+    spoken_count,
+    superlative,
+    threshold_of,
+)
+from tunesmith.tasks.sql.compose.conditions import around, by_value, filtered, several, where
 from tunesmith.tasks.sql.compose.query import Query, query
-from tunesmith.tasks.sql.compose.roles import Book, Subject, can_be_added, is_money, many_of, unit_of_time, words_of
-from tunesmith.tasks.sql.compose.words import NUMBER_WORDS, SUPERLATIVES, human, verb_of_date
+from tunesmith.tasks.sql.compose.roles import Book, Subject, can_be_added, many_of, words_of
+from tunesmith.tasks.sql.compose.words import SUPERLATIVES, human, verb_of_date
 from tunesmith.tasks.sql.schema import Column, quote
-
-SHOW = "[List|Show|Show me|Give me|Find|Get|Name|I need|Can you list|Can I get|Pull up|We need]"
-TELL = "[What is|What is|What's|Give me|Show me|Tell me|Find|I need]"
-AGGREGATES = {
-    "AVG": "[average|mean|avg|typical]",
-    "SUM": "[total|total|combined|overall|sum of the]",
-    "MAX": "[highest|maximum|largest|biggest|top|max]",
-    "MIN": "[lowest|minimum|smallest|min]",
-}
-
-
-def aggregate_function(column: Column, rng: random.Random) -> str:
-    """What to do with a measure; a column whose sum means nothing is averaged instead."""
-    function = rng.choice(("SUM", "SUM", "SUM", "AVG", "AVG", "MAX", "MIN"))
-    return function if function != "SUM" or can_be_added(column) else "AVG"
-
-
-def count_of(rng: random.Random) -> int:
-    """N of a top-N, as people like them."""
-    return rng.choice((1, 1, 2, 3, 3, 3, 4, 5, 5, 5, 5, 6, 7, 8, 10, 10, 10, 12, 15, 20))
-
-
-def spoken_count(n: int) -> str:
-    return f"[{n}|{n}|{NUMBER_WORDS[n]}]" if 0 < n <= 10 else str(n)
-
-
-def superlative(column: Column, descending: bool) -> str:
-    """What the first row of that order is called before the noun; empty where only `highest price` will do."""
-    words = set(human(column.name).split())
-    if column.kind in ("date", "time"):
-        if words & {"birth", "born", "founded", "built", "opened", "established"}:
-            return "[youngest|newest]" if descending else "oldest"
-        if words & {"hired", "hire", "joined", "since", "employed"}:
-            return (
-                "[newest|most recent|latest]"
-                if descending
-                else "[longest-serving|longest standing|oldest|most senior|first]"
-            )
-        verb = verb_of_date(column.name)
-        extra = f"|most recently {verb}|last {verb}" if verb and descending else f"|earliest {verb}" if verb else ""
-        return f"[latest|most recent|newest{extra}]" if descending else f"[earliest|first|oldest{extra}]"
-    for names, most, least in SUPERLATIVES:
-        if words & names:
-            return f"[{most}]" if descending else f"[{least}]"
-    return ""
-
-
-def wh(subject: Subject) -> str:
-    """`Who` for people, `Which` and `What` for things."""
-    return "[Who|Who|Which [one|]]" if subject.is_person else "[Which|What]"
 
 
 def count_all(book: Book, rng: random.Random) -> Query:
     s = book.subject(rng)
     return query(f"SELECT COUNT(*) FROM {s.sql}", *how_many(s.many))
-
-
-def how_many(noun: str) -> tuple[str, ...]:
-    """The ways to ask for a number of rows."""
-    return (
-        f"How many {noun} [are there|do we have|exist|are in the system|have we got|have we had|]?",
-        f"How many {noun} [are there|do we have|do we have on record|did we have|are on the books]?",
-        f"[What is|What's|Give me|Tell me] the [number|total number|count] of {noun}?",
-        f"[Number|Count|Total number] of {noun}",
-        f"Count [the|all|] {noun}",
-        f"how many {noun}",
-        f"[Any idea|Do you know|Can you tell me] how many {noun} [we have|there are|are on the books]?",
-        f"How many {noun} [so far|in total|all together|right now|at the moment|these days]?",
-    )
 
 
 def count_where(book: Book, rng: random.Random) -> Query | None:
@@ -89,7 +39,7 @@ def count_where(book: Book, rng: random.Random) -> Query | None:
         return None
     noun = around(s.many, found)
     extra = (
-        [f"How many {s.many} {_are(found[0].after)}?"]
+        [f"How many {s.many} are there {found[0].after}?"]
         if len(found) == 1 and found[0].after and not found[0].before
         else []
     )
@@ -105,10 +55,6 @@ def count_where(book: Book, rng: random.Random) -> Query | None:
     return query(f"SELECT COUNT(*) FROM {s.sql} WHERE {where(found)}", *how_many(noun), *extra)
 
 
-def _are(after: str) -> str:
-    return f"are there {after}"
-
-
 def list_where(book: Book, rng: random.Random) -> Query | None:
     s = book.subject(rng)
     found = several(s, rng)
@@ -117,25 +63,6 @@ def list_where(book: Book, rng: random.Random) -> Query | None:
     noun = around(s.many, found)
     names = "[names|names|] of " if "name" in s.label[0].name else ""
     return query(f"SELECT {s.shown()} FROM {s.sql} WHERE {where(found)}", *listing(s, noun, names))
-
-
-def listing(s: Subject, noun: str, names: str = "") -> tuple[str, ...]:
-    """The ways to ask for the rows themselves, by their label."""
-    label = words_of(s.label[0]) if len(s.label) == 1 else "[name|full name]"
-    plural_label = f"{human(s.label[0].name)}s" if len(s.label) == 1 else "names"
-    who = (f"Who are [the|our|] {noun}?", f"[Who are|List] all [the|our|] {noun}?") if s.is_person else ()
-    return (
-        f"{SHOW} [all|the|all the|all our|] {noun}",
-        f"{SHOW} [the|all|] {names or f'[{plural_label}|] of '}[the|all|our|] {noun}",
-        f"[Which|Which|What] {noun} [do we have|are there|exist]?",
-        f"[What are|What were] the {names or f'[{plural_label}|{label}s] of '}{noun}?",
-        f"[Which|which] {noun}[?|]",
-        f"{noun}[, please|, which ones?|]",
-        f"What are [the|our] {noun} called?",
-        f"Are there [any|] {noun}? Which [ones|]?",
-        f"[Could you|Can you] [pull|give me|send me] [the|all|a list of] {noun}?",
-        *who,
-    )
 
 
 def lookup(book: Book, rng: random.Random) -> Query | None:
@@ -187,7 +114,7 @@ def attribute_list(book: Book, rng: random.Random) -> Query | None:
     name, noun = words_of(column), around(s.many, found)
     both = rng.random() < 0.7
     selected = f"{s.shown()}, {quote(column.name)}" if both else quote(column.name)
-    sql = f"SELECT {selected} FROM {s.sql}" + (f" WHERE {where(found)}" if found else "")
+    sql = f"SELECT {selected} FROM {s.sql}" + filtered(found)
     if both:
         return query(
             sql,
@@ -207,7 +134,7 @@ def aggregate(book: Book, rng: random.Random) -> Query | None:
     found = several(s, rng, most=1) if rng.random() < 0.65 else ()
     name, noun = words_of(column), around(s.many, found)
     word = AGGREGATES[function]
-    sql = f"SELECT {function}({quote(column.name)}) FROM {s.sql}" + (f" WHERE {where(found)}" if found else "")
+    sql = f"SELECT {function}({quote(column.name)}) FROM {s.sql}" + filtered(found)
     templates = [
         f"{TELL} the {word} {name} of [all|the|our|] {noun}?",
         f"{TELL} the {word} {name} [for|across|among|over] [all|the|our|] {noun}?",
@@ -224,46 +151,6 @@ def aggregate(book: Book, rng: random.Random) -> Query | None:
     return query(sql, *templates)
 
 
-def measured(function: str, column: Column, many: str, one: str) -> list[str]:
-    """How people ask for an amount without naming the column: `how much did we spend on`, `how long does a ... take`."""
-    name, unit = words_of(column), unit_of_time(column)
-    if function == "SUM":
-        found = [
-            f"How much {name} [in total|altogether|] [for|across|in] [all|] {many}?",
-            f"Add up the {name} of [all|the] {many}",
-        ]
-        if is_money(column):
-            found += [
-                f"How much [did we spend|have we spent|did we pay|did we make|did we earn|did we take|have we made|money did we make|did we charge|did we bill] [on|for|with|from] {many} [in total|altogether|]?",
-                f"How much [money|] [is|was] [in|tied up in|sitting in|there in] {many} [in total|altogether|]?",
-                f"What did {many} [cost us|bring in|bring us|earn us|come to] [in total|altogether|so far|]?",
-                f"[What is|What's] the total of [all|our|the] {many}?",
-            ]
-        if set(human(column.name).split()) & {"quantity", "units", "count", "pieces", "packs"}:
-            found += [
-                f"How many [units|pieces|items|packs] [are there|did we have|] [in|of|for] {many} [in total|]?"
-            ] * 2
-        if unit:
-            found += [f"How many {unit} [in total|altogether] [for|of|on] {many}?"] * 2
-        return found
-    if function == "AVG":
-        found = [f"On average, [what is|how high is|how much is] the {name} of [a|the] {many}?"]
-        if unit is not None:
-            found += [
-                f"How long [does|do] [a|an|the] {one} [take|last|run] on average[, in {unit or 'total'}|]?",
-                f"[average|mean] length of [a|an|] {one}[?|]",
-            ] * 2
-        if is_money(column):
-            found += [
-                f"How much [does|do] [a|an|the average] {one} [cost|pay|bring in|earn] on average?",
-                f"How much do we [charge|pay|spend] [for|on] {many} on average?",
-            ]
-        return found
-    best = superlative(column, function == "MAX")
-    how = "How long" if unit is not None else "How much" if is_money(column) else "How [big|high|large]"
-    return [f"{how} [is|was] [the|our] {best or ('highest' if function == 'MAX' else 'lowest')} {one} [ever|we had|]?"]
-
-
 def top(book: Book, rng: random.Random) -> Query | None:
     """The first N rows of an order."""
     s = book.subject(rng)
@@ -276,9 +163,7 @@ def top(book: Book, rng: random.Random) -> Query | None:
         return None
     with_value = rng.random() < 0.12
     sql = f"SELECT {s.shown()}{f', {quote(column.name)}' if with_value else ''} FROM {s.sql}"
-    sql += (
-        f" WHERE {where(found)}" if found else ""
-    ) + f" ORDER BY {quote(column.name)}{' DESC' if down else ''} LIMIT {n}"
+    sql += filtered(found) + f" ORDER BY {quote(column.name)}{' DESC' if down else ''} LIMIT {n}"
     and_value = f" and [its|their|the] {words_of(column)}" if with_value else ""
     return query(
         sql,
@@ -287,43 +172,6 @@ def top(book: Book, rng: random.Random) -> Query | None:
             for t in ranked(s, column, down, n, found)
         ),
     )
-
-
-def ranked(s: Subject, column: Column, down: bool, n: int, found: tuple[Condition, ...] = ()) -> list[str]:
-    """The ways to ask for the first N rows by a column."""
-    name, best = words_of(column), superlative(column, down)
-    high = "[highest|largest|biggest|greatest|most]" if down else "[lowest|smallest|least]"
-    if column.kind in ("date", "time"):
-        high = "[latest|most recent]" if down else "[earliest|oldest]"
-    one, many = around(s.one, found), around(s.many, found)
-    if n == 1:
-        templates = [
-            f"[Which|What] {one} has the {high} {name}?",
-            f"{SHOW} the {one} with the {high} {name}",
-            f"{wh(s)} has the {high} {name}?" if not found else f"Which {one} has the {high} {name}?",
-            f"{TELL} the {one} with the {high} {name}?",
-        ]
-        if best:
-            templates += [
-                f"[Which is|What is|What's|Show me|Name] the {best} {one}?",
-                f"Which {one} is the {best}?",
-                f"[our|the] {best} {one}",
-            ]
-            templates += [f"Who is [the|our] {best} {one}?"] * 2 if s.is_person else []
-        return templates
-    k = spoken_count(n)
-    templates = [
-        f"[What are|Which are|Show me|List|Give me|Find] the {k} {many} with the {high} {name}?",
-        f"[Top|Show the top|Give me the top|What are the top|List the top] {k} {many} by {name}" if down
-        else f"[Bottom|Show the bottom|Give me the bottom|List the bottom] {k} {many} by {name}",
-        f"Which {k} {many} have the {high} {name}?",
-    ]  # fmt: skip
-    if best:
-        templates += [
-            f"[What are|Which are|Show me|List|Give me] [the|our] {k} {best} {many}?",
-            f"[The|] {k} {best} {many}",
-        ] * 2
-    return templates
 
 
 def extreme_of_named(book: Book, rng: random.Random) -> Query | None:
@@ -336,9 +184,7 @@ def extreme_of_named(book: Book, rng: random.Random) -> Query | None:
     if found and found[0].column == column:
         return None
     name, noun, verb = words_of(column), around(s.one, found), verb_of_date(column.name)
-    sql = f"SELECT {'MAX' if last else 'MIN'}({quote(column.name)}) FROM {s.sql}" + (
-        f" WHERE {where(found)}" if found else ""
-    )
+    sql = f"SELECT {'MAX' if last else 'MIN'}({quote(column.name)}) FROM {s.sql}" + filtered(found)
     word = "[latest|most recent|last]" if last else "[earliest|first|oldest]"
     templates = [
         f"{TELL} the {word} {name} [of|among|for] [all|the|] {around(s.many, found)}?",
@@ -378,7 +224,7 @@ def group_count(book: Book, rng: random.Random) -> Query | None:
     if found and found[0].column == column:
         return None
     name, names, noun, ref = words_of(column), many_of(column), around(s.many, found), quote(column.name)
-    base = f"FROM {s.sql}{f' WHERE {where(found)}' if found else ''} GROUP BY {ref}"
+    base = f"FROM {s.sql}{filtered(found)} GROUP BY {ref}"
     roll = rng.random()
     if roll < 0.6:
         return query(
@@ -445,25 +291,6 @@ def group_aggregate(book: Book, rng: random.Random) -> Query | None:
         f"[Which|What] {name} has the {high} {word} {what} [of {noun}|]?", f"{SHOW} the {name} with the {high} {word} {what} of {noun}",
         f"[In|For] which {name} is the {word} {what} of {noun} [highest|largest]?" if down else f"[In|For] which {name} is the {word} {what} of {noun} [lowest|smallest]?",
     )  # fmt: skip
-
-
-def threshold_of(s: Subject, column: Column, rng: random.Random) -> str:
-    """A round value of the column to compare with; empty where there is none."""
-    condition = conditions.by_number(s, column, rng, False)
-    return condition.sql.split()[-1] if condition else ""
-
-
-def best_first(value: str, rng: random.Random) -> tuple[str, str]:
-    """Sometimes an order over groups, and how people ask for it."""
-    roll = rng.random()
-    if roll < 0.14:
-        return (
-            f" ORDER BY {value} DESC",
-            "[, highest first|, biggest first|, best first|, largest first| from highest to lowest| in descending order]",
-        )
-    if roll < 0.18:
-        return f" ORDER BY {value}", "[, lowest first|, smallest first| from lowest to highest| in ascending order]"
-    return "", ""
 
 
 def share_of(book: Book, rng: random.Random) -> Query | None:
@@ -538,7 +365,7 @@ def above_average(book: Book, rng: random.Random) -> Query | None:
     column, above = rng.choice(s.measures), rng.random() < 0.7
     ref, name, op = quote(column.name), words_of(column), ">" if above else "<"
     word = "[above|higher than|greater than|over]" if above else "[below|lower than|under]"
-    noun = f"{s.many} [with [a|] {name} {word} [the|] average|whose {name} is {word} [the|] average|with {word.replace('[', '[').split('|')[0].strip('[')}-average {name}]"
+    noun = f"{s.many} [with [a|] {name} {word} [the|] average|whose {name} is {word} [the|] average|with {word.split('|')[0].strip('[')}-average {name}]"
     compare = f"FROM {s.sql} WHERE {ref} {op} (SELECT AVG({ref}) FROM {s.sql})"
     if rng.random() < 0.3:
         return query(f"SELECT COUNT(*) {compare}", *how_many(noun))
@@ -554,12 +381,7 @@ def best_per_group(book: Book, rng: random.Random) -> Query | None:
     column, group, down = rng.choice(columns), rng.choice(s.categories), rng.random() < 0.7
     ref, best, g = quote(column.name), superlative(column, down), words_of(group)
     inner = f"SELECT {quote(group.name)}, {s.shown()}, RANK() OVER (PARTITION BY {quote(group.name)} ORDER BY {ref}{' DESC' if down else ''}) AS place FROM {s.sql}"
-    high = (
-        ("[latest|most recent]" if down else "[earliest|oldest]")
-        if column.kind != "number"
-        else ("[highest|largest]" if down else "[lowest|smallest]")
-    )
-    one = f"{best} {s.one}" if best else f"{s.one} with the {high} {words_of(column)}"
+    one = f"{best} {s.one}" if best else f"{s.one} with the {extreme(column, down)} {words_of(column)}"
     return query(
         f"SELECT {quote(group.name)}, {s.shown()} FROM ({inner}) AS ranked WHERE place = 1",
         f"[For each|For every|In each|Per] {g}, [which|what] is the {one}?", f"{SHOW} the {one} [of|in|for|per] [each|every] {g}",
@@ -579,7 +401,7 @@ def product_total(book: Book, rng: random.Random) -> Query | None:
     found = several(s, rng, most=1) if rng.random() < 0.4 else ()
     noun = around(s.many, found)
     return query(
-        f"SELECT SUM({quote(amounts[0].name)} * {quote(prices[0].name)}) FROM {s.sql}" + (f" WHERE {where(found)}" if found else ""),
+        f"SELECT SUM({quote(amounts[0].name)} * {quote(prices[0].name)}) FROM {s.sql}" + filtered(found),
         f"{TELL} the total [value|revenue|worth] of [all|the|] {noun}?", f"How much [revenue|money] did we make [from|with|on] {noun}?",
         f"{TELL} the total revenue [from|of] {noun}?",
     )  # fmt: skip
@@ -613,7 +435,7 @@ def sorted_list(book: Book, rng: random.Random) -> Query | None:
     )  # fmt: skip
     sql = (
         f"SELECT {s.shown()} FROM {s.sql}"
-        + (f" WHERE {where(found)}" if found else "")
+        + filtered(found)
         + f" ORDER BY {quote(column.name)}{' DESC' if down else ''}"
     )
     return query(
