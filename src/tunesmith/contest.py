@@ -81,7 +81,7 @@ def evaluate_run(
             raise ConfigError(
                 "the recipe has no test set", place="data.test", remedy="add one: data.test: {mine: questions.jsonl}"
             )
-        model = pipeline.load_base(bench, tokenizer)
+        model = pipeline.load_base(bench)
         if bench.config.evaluate.base:
             pipeline.grade(bench, "base", model, tokenizer, renderer, prepared)
         model = pipeline.train(bench, model, tokenizer, prepared)

@@ -133,7 +133,7 @@ def _probe(loaded: Loaded, announce: Callable[[str, str], None]) -> tuple[Worklo
             prepared, tokenizer, renderer = pipeline.prepare(bench)
             workload = workload_of(config, prepared, prompt_lengths(prepared, renderer))
             loading = time.perf_counter()
-            model = pipeline.load_base(bench, tokenizer)
+            model = pipeline.load_base(bench)
             loading = time.perf_counter() - loading
             pipeline.try_grader(bench, prepared)
             before = time.perf_counter() - started

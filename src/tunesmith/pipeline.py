@@ -47,7 +47,7 @@ def run(loaded: Loaded, *, resume: bool = False, fresh: bool = False, announce: 
         check_first(bench, loaded)
         prepared, tokenizer, renderer = prepare(bench)
         try_grader(bench, prepared)
-        model = load_base(bench, tokenizer)
+        model = load_base(bench)
         if bench.config.evaluate.base and prepared.tests:
             grade(bench, "base", model, tokenizer, renderer, prepared)
         model = train(bench, model, tokenizer, prepared, resume=resume)
@@ -291,7 +291,7 @@ def train_only(
             check_first(bench, loaded)
             prepared, tokenizer, _ = prepare(bench)
             try_grader(bench, prepared)
-            train(bench, load_base(bench, tokenizer), tokenizer, prepared, resume=resume)
+            train(bench, load_base(bench), tokenizer, prepared, resume=resume)
             from tunesmith.report import write_report
 
             bench.tracker.summary(status="trained")
@@ -329,7 +329,7 @@ def export_run(root: Path, *, announce: Announce = silent) -> Mapping[str, Any]:
     """Write the exports of a trained run again, verified."""
     with reopen(root, announce) as bench:
         prepared, tokenizer, renderer = prepare(bench)
-        model = train(bench, load_base(bench, tokenizer), tokenizer, prepared)
+        model = train(bench, load_base(bench), tokenizer, prepared)
         export(bench, model, tokenizer, renderer, prepared)
         finish(bench)
     return read_summary(RunDir(root))
@@ -338,7 +338,7 @@ def export_run(root: Path, *, announce: Announce = silent) -> Mapping[str, Any]:
 # --- small things -----------------------------------------------------------------------------------------------------
 
 
-def load_base(bench: Bench, tokenizer: Any) -> Any:
+def load_base(bench: Bench) -> Any:
     """The untuned model."""
     with bench.stage("load"):
         from tunesmith.model.load import load_model

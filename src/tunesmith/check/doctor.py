@@ -23,7 +23,7 @@ from tunesmith.types import Finding
 
 _LEAST_DISK = 20e9
 _LEAST_MEMORY = 8e9
-_EXTRAS = {"sql": "psycopg", "wandb": "wandb", "comet": "comet_ml", "gguf": "gguf", "qdrant": "qdrant_client"}
+_EXTRAS = {"sql": "psycopg", "wandb": "wandb", "comet": "comet_ml", "qdrant": "qdrant_client"}
 
 
 _GET = {

@@ -167,7 +167,7 @@ def prove(
                 for one in look(run, plain, proof):
                     proof.shown.append(one)
                     parts.announce("prove", f"{'ok' if one.passed else 'FAIL'}: {one.name}: {one.text}")
-    _write(proof, config)
+    _write(proof)
     return proof
 
 
@@ -422,7 +422,7 @@ def _json(path: Path) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _write(proof: Proof, config: RunConfig) -> None:
+def _write(proof: Proof) -> None:
     text = json.dumps(proof.figures(), indent=1, ensure_ascii=False, default=str)
     (proof.folder / "proof.json").write_text(text, encoding="utf-8")
     (proof.folder / "proof.txt").write_text(proof.text() + "\n", encoding="utf-8")

@@ -131,7 +131,7 @@ def forecast_time(config: RunConfig, workload: Workload, footprint: Footprint, r
     low, high = (0.75, 1.5) if gpu else (0.5, 3.0)
     if workload.assumed:
         low = 0.1  # shared prefixes and shorter examples, which the settings do not tell
-    return _time(parts, step, low, high, workload)
+    return _time(parts, step, low, high)
 
 
 def narrowed_time(config: RunConfig, workload: Workload, probed: Probed) -> Time:
@@ -148,11 +148,11 @@ def narrowed_time(config: RunConfig, workload: Workload, probed: Probed) -> Time
         "exports": probed.export * len(config.exports),
     }
     width = max(0.15, 2 * probed.step_error)
-    found = _time(parts, probed.step_seconds, 1 - width, 1 + width, workload)
+    found = _time(parts, probed.step_seconds, 1 - width, 1 + width)
     return Time(found.seconds, found.per_step, found.parts, measured=True)
 
 
-def _time(parts: dict[str, float], step: float, low: float, high: float, workload: Workload) -> Time:
+def _time(parts: dict[str, float], step: float, low: float, high: float) -> Time:
     total = sum(parts.values())
     return Time(Span(total * low, total, total * high), Span(step * low, step, step * high), parts)
 

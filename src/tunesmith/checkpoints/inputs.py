@@ -42,7 +42,7 @@ def contents(found: dict[str, tuple[str, list[Path]]]) -> dict[str, Path]:
     for said, files in found.values():
         folder = Path(said).parent
         for file in files:
-            inside = file.relative_to(_root(file, files, said))
+            inside = file.relative_to(_root(file, said))
             copies[(folder / inside).as_posix()] = file
     return copies
 
@@ -63,7 +63,7 @@ def to_bytes(found: dict[str, tuple[str, list[Path]]], config: RunConfig) -> byt
     return json.dumps({key: [copy, originals[key]] for key, (copy, _) in found.items()}, indent=1).encode()
 
 
-def _root(file: Path, files: list[Path], said: str) -> Path:
+def _root(file: Path, said: str) -> Path:
     """The folder that a copy keeps its place under: that of a folder the setting names, else the file's own."""
     name = Path(said).name
     return next((parent.parent for parent in file.parents if parent.name == name), file.parent)

@@ -11,7 +11,6 @@ from typing import Any
 
 from tunesmith.tasks.writing import ANOTHER_TURN, ends_properly, language_of, repeats
 
-FORMATS = ("json", "list", "plain")
 KNOWN = ("language", "format", "min_words", "max_words", "include", "exclude", "ends", "repeats", "tools")
 """What a record's `checks` may hold."""
 _PHRASE = 3

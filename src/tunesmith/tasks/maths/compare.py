@@ -12,7 +12,7 @@ from fractions import Fraction
 from tunesmith.tasks.maths.arithmetic import read_expression
 from tunesmith.tasks.maths.notation import plain, squeezed
 from tunesmith.tasks.maths.number_words import read_words
-from tunesmith.tasks.maths.numbers import Language, Quantity, read_quantities
+from tunesmith.tasks.maths.numbers import Quantity, read_quantities
 from tunesmith.tasks.maths.quantities import MIN_PLACES, same_quantity
 from tunesmith.tasks.maths.times import asks_for_a_time, same_time
 from tunesmith.tasks.maths.units import PERCENT, unit_of_word
@@ -28,7 +28,6 @@ _NAME_LABEL = re.compile(r"\s*\|?\\?[^\W\d_]\w{0,3}\|?\s*")
 _VALUE_LABEL = re.compile(r"\s*(?:\|?\\?[^\W\d_]\w{0,3}\|?|[\d\s.,()+\-*/×x·÷:^%$]+)\s*")
 _RATIO = re.compile(r"\s*(\d+(?:[.,]\d+)?)((?:\s*:\s*\d+(?:[.,]\d+)?)+)\s*")
 _RATIO_WORD = re.compile(r"\s*(\d+)\s+(?:to|so với)\s+(\d+)\s*")
-_ASKS_RATIO = re.compile(r"tỉ số|tỷ số|tỉ lệ|tỷ lệ|ratio", re.IGNORECASE)
 _ASKS_WORDS = re.compile(r"đọc|bằng chữ|in words", re.IGNORECASE)
 _SEPARATOR = re.compile(r"[\s,;.:()\[\]=*&|/-]*(?:\b(?:và|and|hoặc|or|lần lượt|respectively)\b[\s,;.:()-]*)*")
 _CORRECTED = re.compile(
@@ -223,10 +222,10 @@ def _by_time(gold: str, answer: str, about: Circumstances) -> Verdict | None:
 
 
 def _by_ratio(gold: str, answer: str, about: Circumstances) -> Verdict | None:
-    right = _ratio(gold, about.language)
+    right = _ratio(gold)
     if right is None:
         return None
-    said = _ratio(answer, about.language)
+    said = _ratio(answer)
     if said is None and len(right) == 2:
         quantities = read_quantities(answer, about.language, about.answer_convention)
         if len(quantities) == 1 and not _has_measure(quantities[0]) and right[1]:
@@ -246,7 +245,7 @@ def _has_measure(quantity: Quantity) -> bool:
     return quantity.unit.known and quantity.unit.dimension != PERCENT.dimension
 
 
-def _ratio(text: str, language: Language) -> tuple[Fraction, ...] | None:
+def _ratio(text: str) -> tuple[Fraction, ...] | None:
     written = plain(text).strip()
     found = _RATIO.fullmatch(written)
     parts = re.split(r"\s*:\s*", written) if found else None

@@ -19,11 +19,11 @@ MIN_PLACES = 2
 def same_quantity(gold: Quantity, answer: Quantity, about: Circumstances) -> Verdict:
     mine, other = gold.unit, answer.unit
     if about.units == "ignored":
-        return _same_value(gold, answer, Fraction(1), Fraction(1), about)
+        return _same_value(gold, answer, Fraction(1), Fraction(1))
     asked = asked_unit(about.question)
     counts = "count" in [name for unit in (mine, other) for name, _ in unit.dimension]
     if counts and (mine.noun or other.noun or mine.dimension == other.dimension):  # pairs and dozens of things
-        return _same_value(gold, answer, mine.scale, other.scale, about)
+        return _same_value(gold, answer, mine.scale, other.scale)
     if counts and not (mine.known and other.known):
         return _against_count(gold, answer, asked, about)
     if mine.known and not other.known:
@@ -32,10 +32,10 @@ def same_quantity(gold: Quantity, answer: Quantity, about: Circumstances) -> Ver
             and mine.dimension not in (PERCENT.dimension,)
             and mine.dimension[0][0] not in ("usd", "eur", "gbp", "vnd", "count")
         ):
-            agrees = _same_value(gold, answer, Fraction(1), other.scale, about)
+            agrees = _same_value(gold, answer, Fraction(1), other.scale)
             return agrees if agrees.same is False else Verdict(None, f"the unit {other.noun!r} is not known")
         if about.units == "required":
-            agrees = _same_value(gold, answer, Fraction(1), other.scale, about)
+            agrees = _same_value(gold, answer, Fraction(1), other.scale)
             return Verdict(False, "the unit is missing", "wrong_unit") if agrees.same is not False else agrees
         if mine.dimension == PERCENT.dimension and gold.usual / 100 == answer.usual:
             return SAME
@@ -49,7 +49,7 @@ def same_quantity(gold: Quantity, answer: Quantity, about: Circumstances) -> Ver
         if other.dimension == PERCENT.dimension and not mine.noun:
             return _against_percent(gold, answer, about)
         if mine.noun:
-            agrees = _same_value(gold, answer, mine.scale, Fraction(1), about)
+            agrees = _same_value(gold, answer, mine.scale, Fraction(1))
             return agrees if agrees.same is False else Verdict(None, f"{mine.noun!r} against a measure")
         taken = asked if asked is not None else other
         mine = Unit(taken.dimension, taken.scale * mine.scale)
@@ -57,18 +57,18 @@ def same_quantity(gold: Quantity, answer: Quantity, about: Circumstances) -> Ver
         if PERCENT.dimension in (mine.dimension, other.dimension):
             return Verdict(False, "a percentage against another measure", "wrong_unit")
         return Verdict(False, "the unit measures something else", "wrong_unit")
-    return _same_value(gold, answer, mine.scale, other.scale, about)
+    return _same_value(gold, answer, mine.scale, other.scale)
 
 
 def _against_count(gold: Quantity, answer: Quantity, asked: Unit | None, about: Circumstances) -> Verdict:
     """Dozens or pairs against a bare number: so many things, or so many of them where that is what was asked for."""
     if asked is not None and asked.dimension in (gold.unit.dimension, answer.unit.dimension):
         right, said = (one.scale if one.known else asked.scale for one in (gold.unit, answer.unit))
-        return _same_value(gold, answer, right, said, about)
-    things = _same_value(gold, answer, gold.unit.scale, answer.unit.scale, about)
+        return _same_value(gold, answer, right, said)
+    things = _same_value(gold, answer, gold.unit.scale, answer.unit.scale)
     if things.same or about.units == "required":
         return things
-    forgiven = _same_value(gold, answer, Fraction(1), Fraction(1), about)  # the word left out of the answer
+    forgiven = _same_value(gold, answer, Fraction(1), Fraction(1))  # the word left out of the answer
     return forgiven if gold.unit.known and forgiven.same else things
 
 
@@ -83,7 +83,7 @@ def _against_percent(gold: Quantity, answer: Quantity, about: Circumstances) -> 
     return Verdict(False, "another number", "wrong_number")
 
 
-def _same_value(gold: Quantity, answer: Quantity, scale: Fraction, other: Fraction, about: Circumstances) -> Verdict:
+def _same_value(gold: Quantity, answer: Quantity, scale: Fraction, other: Fraction) -> Verdict:
     if gold.usual * scale == answer.usual * other:
         if answer.division_left and gold.form != "fraction":
             return Verdict(False, "the division is left undone", "unevaluated")

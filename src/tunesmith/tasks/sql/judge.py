@@ -43,7 +43,7 @@ def judge(rows: Rows, gold_sql: str, gold: Result, predicted_sql: str, predicted
     if not verdict.equal and order is not None and ties is not None:
         verdict = equal(gold, predicted, ordered=True, ties=ties)
     if not verdict.equal and len(gold.rows) == len(predicted.rows) and len(gold.columns) == len(predicted.columns):
-        verdict = _with_cut_ties(rows, gold_sql, gold, predicted, ties, verdict)
+        verdict = _with_cut_ties(rows, gold_sql, gold, predicted, verdict)
     if verdict.equal and asks_order and not _is_ordered(rows, predicted_sql, predicted, groups(gold, ties)):
         return Verdict(False, "the right rows, but not ordered by the query: their order is luck", "wrong_order")
     return verdict
@@ -99,9 +99,7 @@ def _ties(rows: Rows, gold_sql: str, gold: Result) -> list[tuple[Any, ...]] | No
     return [tuple(row[i] for i in order.keys) for row in keyed.rows]
 
 
-def _with_cut_ties(
-    rows: Rows, gold_sql: str, gold: Result, predicted: Result, ties: list[tuple[Any, ...]] | None, verdict: Verdict
-) -> Verdict:
+def _with_cut_ties(rows: Rows, gold_sql: str, gold: Result, predicted: Result, verdict: Verdict) -> Verdict:
     """The verdict where a LIMIT or OFFSET goes through rows that tie: which of them are kept is open."""
     cut = uncut(gold_sql)
     if cut is None or not gold.rows:

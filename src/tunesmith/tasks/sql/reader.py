@@ -672,7 +672,7 @@ class Reader(Resolver):
 
     def _clause(self, word: str) -> None:
         scope = self.scope
-        if word == "select" or word == "with":
+        if word in ("select", "with"):
             if self.frame.kind != "query":
                 self.frame.kind = "query"
                 lateral = self.frame.role in ("", "operand") or self.before == "lateral"
