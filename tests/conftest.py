@@ -10,9 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 # A worker for each core: threads of one would spin for a core that another holds (eight times as long, measured).
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# How long an example takes says how busy the machine is.
+settings.register_profile("tunesmith", deadline=None)
+settings.load_profile("tunesmith")
 
 TEXT = [
     "You are a PostgreSQL expert. Answer with one query. How many clinics are there? user assistant system model",
