@@ -18,7 +18,8 @@ def example(**fields: Any) -> Example:
 def test_the_maths_task_is_a_task() -> None:
     task = MathsTask(Settings())
     assert isinstance(task, Task)
-    assert task.constraint(example(question="1 + 1?", answer="2")) is None
+    constraint = task.constraint(example(question="1 + 1?", answer="2"))
+    assert constraint.allows("1 + 1 = 2\n") and not constraint.allows("1 + 1 = 3\n")
 
 
 @pytest.mark.parametrize(
