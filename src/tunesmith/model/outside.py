@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from tunesmith.errors import ModelError
+from tunesmith.errors import ConfigError, ModelError
 
 log = logging.getLogger(__name__)
 
@@ -39,11 +39,11 @@ def allow_remote_code(repository: str) -> None:
     """Let one repository, at one commit, run its code: `owner/name@<40 hex digits>`. Only the command line says so.
 
     Raises:
-        ModelError: it does not name a commit, so what would run tomorrow is not what was looked at today.
+        ConfigError: it does not name a commit, so what would run tomorrow is not what was looked at today.
     """
     match = _EXACTLY.fullmatch(repository)
     if match is None:
-        raise ModelError(
+        raise ConfigError(
             f"{repository!r} does not name a repository at a commit",
             place="--trust-remote-code",
             remedy="write owner/name@ and the 40 hexadecimal digits of the commit whose code you have read",

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from tunesmith.config.schema import Lora, Model
-from tunesmith.errors import ModelError
+from tunesmith.errors import ConfigError, ModelError
 from tunesmith.model import outside
 from tunesmith.model.load import load_model, load_tokenizer
 from tunesmith.model.outside import (
@@ -230,7 +230,7 @@ def test_code_runs_only_for_one_repository_at_one_commit(monkeypatch: pytest.Mon
     monkeypatch.setattr(outside, "_allowed", {})
     commit = "0123456789abcdef0123456789abcdef01234567"
     for vague in ("owner/name", "owner/name@main", f"name@{commit}", f"owner/name@{commit[:7]}", "true"):
-        with pytest.raises(ModelError, match="does not name a repository at a commit"):
+        with pytest.raises(ConfigError, match="does not name a repository at a commit"):
             allow_remote_code(vague)
     allow_remote_code(f"owner/name@{commit}")
     assert code_options("owner/name", None) == {
