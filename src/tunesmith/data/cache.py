@@ -182,7 +182,7 @@ class RowWriter:
 
     def _append(self, name: str, values: Any) -> None:
         found = np.asarray(values, _COLUMNS[name])
-        self._files[name].write(found.tobytes())
+        self._files[name].write(found.data)
         self._at[name] += len(found)
 
     def __enter__(self) -> Self:

@@ -119,10 +119,10 @@ class Ledger:
         elif reason:
             self._notes[reason] += 1
         if self._file is not None:
-            line: dict[str, Any] = {"place": place, "id": id, "split": split, "outcome": outcome}
+            line = f'"place": {_encode(place)}, "id": {_encode(id)}, "split": {_encode(split)}, "outcome": "{outcome}"'
             if reason:
-                line |= {"reason": reason, "detail": detail}
-            self._file.write(_encode(line) + "\n")
+                line += f', "reason": {_encode(reason)}, "detail": {_encode(detail)}'
+            self._file.write(f"{{{line}}}\n")
 
     def drop(self, dropped: Dropped, split: str) -> None:
         """Settle a row as dropped."""
