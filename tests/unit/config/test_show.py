@@ -47,6 +47,7 @@ def test_a_dumped_config_loads_as_itself(
             "train": {"learning_rate": rate},
             "tracking": {"project": project},
             "output_dir": "/out",
+            "code_dir": "/code",
         }
     )
     saved = tmp_path_factory.mktemp("run") / "config.yaml"
