@@ -240,7 +240,7 @@ def costs(quick: bool, folder: Path) -> list[Row]:
              "times_not_caught_up": "0", "mirror_at_work_percent_longer_median_step": "<= 5",
              "mirror_away_percent_longer_median_step": "<= 5"}  # fmt: skip
     found = reliability_costs.overhead(folder / "overhead", 4 if quick else 12)
-    found |= reliability_costs.mirrored(folder / "mirror", *((1, 2, 1) if quick else (3, 5, 2)))
+    found |= reliability_costs.mirrored(folder / "mirror", *((1, 2, 1) if quick else (3, 12, 6)))
     rows = []
     for name, value in found.items():
         words = name.replace("_", " ")
