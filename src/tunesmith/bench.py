@@ -115,7 +115,7 @@ def _open_locked(
             return
     elif resume and not known:
         raise ConfigError(
-            f"there is no run to resume in {run.root}", place="--resume", remedy="start it without --resume"
+            f"there is no run to resume in {run.root}", place="--resume", remedy="start it: tunesmith run RECIPE"
         )
     run.root.mkdir(parents=True, exist_ok=True)
     write_whole(run.config, dump_config(config))

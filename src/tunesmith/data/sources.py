@@ -28,6 +28,7 @@ CHUNK = 1 << 20
 SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet")
 _ARCHIVES = (b"PK\x03\x04", b"\x28\xb5\x2f\xfd", b"BZh9", b"\xfd7zX")
 _FUNCTION = re.compile(r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")
+_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 _GAP = re.compile(r"[\s,]*")
 _REMEDIES = {
     errno.ENOENT: "check the path; relative paths are resolved against the recipe",
@@ -62,6 +63,12 @@ def source_files(source: Source) -> list[Path] | None:
     path = source.path
     if path.startswith("hf://") or is_qdrant(path) or (_FUNCTION.match(path) and not Path(path).exists()):
         return None
+    if _ADDRESS.match(path):
+        raise DataError(
+            "data is not read from addresses of this kind",
+            place=path,
+            remedy="download it and name the file, or use hf://owner/name, qdrant://host/collection or module:function",
+        )
     place = Path(path)
     try:
         if place.is_dir():

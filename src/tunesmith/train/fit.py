@@ -120,7 +120,9 @@ def fit(
         found = find_checkpoint([here, *elsewhere], trainer.identity)
     if resume and found is None:
         raise ConfigError(
-            "there is no checkpoint to resume from", place=str(run.checkpoints), remedy="start without --resume"
+            "there is no checkpoint to resume from",
+            place=str(run.checkpoints),
+            remedy="start its recipe, without --resume: tunesmith run RECIPE",
         )
     parameters = count_parameters(trainer.model)
     log.info("training starts: %s", read_memory().sentence())
