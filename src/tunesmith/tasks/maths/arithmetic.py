@@ -54,8 +54,8 @@ class Expression:
     unit_scale: Fraction = Fraction(1)
     percent: bool = False
     """Whether it is one number with a percent sign."""
-    divides: bool = False
-    """Whether it divides: its value may be meant as a percentage."""
+    share: bool = False
+    """Whether it divides or reckons with percentages: its value may be meant as one."""
 
 
 class Steps(NamedTuple):
@@ -299,7 +299,7 @@ def _parse(tokens: list[_Token]) -> Expression | None:
         based,
         scales[0] if len(scales) == 1 else Fraction(1),
         len(tokens) == 1 and tokens[0].text == "percent_number",
-        any(token.kind == "op" and token.text == "/" for token in tokens),
+        any(token.text in ("/", "fraction", "percent_number") for token in tokens),
     )
 
 

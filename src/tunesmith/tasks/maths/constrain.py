@@ -14,8 +14,9 @@ from fractions import Fraction
 from tunesmith.tasks.maths.arithmetic import Expression, check_steps, last_step
 from tunesmith.tasks.maths.numbers import Language, convention_of
 
-_WRITTEN = re.compile(r"[ $€£]*(?P<number>[-−]?[\d.,]*)(?P<rest>.*)", re.DOTALL)
+_WRITTEN = re.compile(r"[ $€£]*(?P<number>[-−]?[\d.,]*(?:/\d*)?)(?P<rest>.*)", re.DOTALL)
 _MARKED = re.compile(r"####[\s$€£]*(?P<number>[-−]?\d[\d.,]*)(?P<rest>.*)", re.DOTALL)
+_NUMBER = re.compile(r"-?\d(?:[\d.,]*\d)?")
 _MOST_PLACES = 4
 """Decimal places to which a value that has no end is rounded."""
 
@@ -25,7 +26,7 @@ class ArithmeticConstraint:
 
     A step writes its value at once (`3 x 4 + 2 = 14`, not `= 12 + 2 = 14`), in any common form: with or without
     thousands marks, rounded where it has no end, as cents, as a percentage, or as the whole part of a division. The
-    number behind `####` is one that a step came to or the question states. What is no arithmetic is let pass.
+    number behind `####` is one that the solution or the question states. What is no arithmetic is let pass.
 
     Args:
         question: what was asked.
@@ -35,13 +36,13 @@ class ArithmeticConstraint:
     def __init__(self, question: str, language: Language) -> None:
         self._language = language
         self._convention = convention_of(question)
-        self._stated = set(re.findall(r"\d[\d.,]*\d|\d", question))
+        self._stated = set(_NUMBER.findall(question))
 
     def allows(self, text: str) -> bool:
         """Whether `text` is the start of a solution whose steps come out."""
         line = text[text.rstrip("\n").rfind("\n") + 1 :]  # with its end, where it has one
         if found := _MARKED.search(line):
-            return self._is_one_of(found["number"], bool(found["rest"]), self._come_to(text))
+            return _fits(found["number"], bool(found["rest"]), self._answers(text[: -len(line)]))
         step = last_step(line, self._language, self._convention)
         if step is None:
             return True
@@ -51,39 +52,38 @@ class ArithmeticConstraint:
         number, rest = found["number"], found["rest"]
         if not number and re.match(r"[^\W\d_]|\(", rest):
             return True  # `= x`, `= (3 + 4)`: no value is written
-        return self._is_one_of(number, bool(rest), set(renderings(expression, self._language)))
+        return _fits(number, bool(rest), set(renderings(expression, self._language)))
 
     def complete(self, text: str) -> bool:
         """Whether the solution may end here: every step comes out."""
         return self.allows(text + " ") and not check_steps(text, self._language, self._convention).wrong
 
-    def _is_one_of(self, number: str, closed: bool, allowed: set[str]) -> bool:
-        number = number.replace("−", "-")
-        if not closed:
-            return not allowed or any(one.startswith(number) for one in allowed) or number.rstrip(".,") in allowed
-        return not allowed or number.rstrip(".,") in allowed
+    def _answers(self, solution: str) -> set[str]:
+        """The numbers that a solution or its question states, and every form of what its steps come to; empty for a
+        solution without numbers, whose answer can come from nowhere else."""
+        stated = set(_NUMBER.findall(solution))
+        stated |= {re.sub(r"[.,]0+$", "", number) for number in stated}  # $12.00 is 12
+        steps = (last_step(line, self._language, self._convention) for line in solution.split("\n"))
+        forms = {form for step in steps if step is not None for form in renderings(step[0], self._language)}
+        return stated | forms | self._stated if stated else stated
 
-    def _come_to(self, text: str) -> set[str]:
-        """Every form of every number that a step came to, and those of the question; empty without steps."""
-        found: set[str] = set()
-        for line in text.split("\n"):
-            step = last_step(line, self._language, self._convention)
-            if step is not None:
-                found |= set(renderings(step[0], self._language))
-        return found | self._stated if found else found
+
+def _fits(number: str, closed: bool, allowed: set[str]) -> bool:
+    """Whether a number, as far as it is written, is one of those that are allowed; none allowed are all allowed."""
+    number = number.replace("−", "-")
+    whole = not allowed or number.rstrip(".,") in allowed
+    return whole or (not closed and any(one.startswith(number) for one in allowed))
 
 
 def renderings(expression: Expression, language: Language) -> Iterator[str]:
-    """How the value of an expression may be written: `1250`, `1,250`, `1250.00`, `0.33`, `33.3`."""
-    values = [expression.value, expression.value * 100] if expression.divides else [expression.value]
-    for value in values:
+    """How the value of an expression may be written: `1250`, `1,250`, `1250.00`, `0.33`, `33.3`, `1/3`."""
+    for value in (expression.value, expression.value * 100) if expression.share else (expression.value,):
         places = _places(value)
-        wanted = {places, 2} if places is not None and places <= 2 else {places} if places is not None else set()
-        if places is None:
-            wanted = set(range(_MOST_PLACES + 1))
-        for count in wanted:
+        rounded = range(_MOST_PLACES + 1) if places is None else {places, max(places, 2)}  # cents have two
+        for count in rounded:
             yield from _forms(value, count, language)
     if expression.value.denominator != 1:
+        yield f"{expression.value.numerator}/{expression.value.denominator}"
         yield from _forms(Fraction(expression.value // 1), 0, language)  # 17 : 5 = 3 (dư 2)
 
 

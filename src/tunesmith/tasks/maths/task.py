@@ -87,7 +87,7 @@ class MathsTask:
         """
         if not example.target:
             return Score(None, note="the record marks no final answer")
-        language: Language = "vi" if example.meta.get("language") == "vi" else "en"
+        language = _language(example)
         completion = _without_question(completion, _question(example))
         found = find_answer(completion, language)
         if found is None or (self._config.answer_mark == "required" and not found.marked):
@@ -117,13 +117,12 @@ class MathsTask:
 
     def cheap_answers(self, example: Example) -> Mapping[str, str]:
         """Answers that solve nothing, for the red team."""
-        language: Language = "vi" if example.meta.get("language") == "vi" else "en"
+        language = _language(example)
         return cheap_answers(_question(example), _solution(example), example.target, language)
 
     def constraint(self, example: Example) -> Constraint:
         """Holds a solution to arithmetic that comes out."""
-        language: Language = "vi" if example.meta.get("language") == "vi" else "en"
-        constraint: Constraint = ArithmeticConstraint(_question(example), language)
+        constraint: Constraint = ArithmeticConstraint(_question(example), _language(example))
         return constraint
 
     def close(self) -> None:
@@ -135,6 +134,10 @@ class MathsTask:
 def language_of(text: str) -> Language:
     """Vietnamese where a letter only it has occurs, else English: the habit by which a comma in a number is read."""
     return "vi" if _VIETNAMESE.search(text) else "en"
+
+
+def _language(example: Example) -> Language:
+    return "vi" if example.meta.get("language") == "vi" else "en"
 
 
 def _question(example: Example) -> str:

@@ -33,6 +33,9 @@ QUESTIONS = {"en": "Tom has 12 apples and 7 pears.", "vi": "An có 12 quả táo
         ("en", "12 ÷ 7 = 1.71", True),
         ("en", "12 ÷ 7 = 1.72", False),
         ("en", "3 ÷ 12 = 25%", True),
+        ("en", "3 ÷ 12 = 1/4", True),
+        ("en", "3 ÷ 12 = 1/5", False),
+        ("en", "100% - 40% = 60%", True),
         ("en", "3 × 12 = 3600%", False),  # only what divides can be a share
         ("en", "5 × 0.25 = $1.25", True),
         ("en", "2 × 5.75 = 11.50", True),
@@ -44,6 +47,7 @@ QUESTIONS = {"en": "Tom has 12 apples and 7 pears.", "vi": "An có 12 quả táo
         ("en", "12 + 7 = 19\n#### 1", True),
         ("en", "12 + 7 = 19\n#### 18", False),
         ("en", "12 + 7 = 19\n#### 12 apples", True),  # the question states it
+        ("en", "They cost 60/5 = $12.00\n#### 12", True),  # the solution states it
         ("en", "Nobody knows.\n#### 5", True),
     ],
 )
