@@ -3,6 +3,7 @@
 Both read the same conversations through the same tokenizer and chat template, in a process of their own with one
 thread; CPU seconds are counted, imports excepted. TRL prepares prompt and completion as its trainer does when it is
 made, with the loss on the completion; ours also proves spans, drops duplicates, splits by hash and keeps the ledger.
+Ours is run a second time as it is with a model from elsewhere, whose chat template is rendered in a guarded child.
 
     sql     40 schemas of about 770 tokens in the system message, a question and a query: long shared prefixes
     chat    one system prompt, one turn
@@ -29,6 +30,8 @@ from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 import tunesmith
 
@@ -81,13 +84,14 @@ def compare(data: str, rows: int, folder: Path) -> dict[str, Any]:
     """Ours and TRL's on the same file."""
     file = folder / f"{data}-{rows}.jsonl"
     size = write(file, data, rows)
-    found = {who: alone(who, file, folder) for who in ("ours", "trl")}
+    found = {who: alone(who, file, folder) for who in ("ours", "guarded", "trl")}
     file.unlink()
-    ratio = found["trl"]["seconds"] / found["ours"]["seconds"]
+    ratio, guarded = (found["trl"]["seconds"] / found[who]["seconds"] for who in ("ours", "guarded"))
     goal = GOALS[data] if rows > 2_000 or data != "sql" else None
     print(
         f"{data}, {rows:,} rows ({size / 1e6:,.0f} MB, {found['ours']['tokens'] / rows:,.0f} tokens each): ours "
         f"{found['ours']['seconds']:.1f} s, TRL {found['trl']['seconds']:.1f} s: {ratio:.1f}x (goal {goal or '-'}); "
+        f"with a guarded template {found['guarded']['seconds']:.1f} s: {guarded:.1f}x; "
         f"peak memory {found['ours']['memory_mb']} and {found['trl']['memory_mb']} MB",
         flush=True,
     )
@@ -135,7 +139,7 @@ def alone(who: str, file: Path, folder: Path) -> dict[str, Any]:
 
 def measure(who: str, file: Path, folder: Path) -> dict[str, Any]:
     """CPU seconds, this process's and its children's, and peak memory of one contestant."""
-    prepare = ours(file, folder) if who == "ours" else trl(file, folder)
+    prepare = trl(file, folder) if who == "trl" else ours(file, folder, guarded=who == "guarded")
     began = spent()
     tokens = prepare()
     return {
@@ -146,11 +150,13 @@ def measure(who: str, file: Path, folder: Path) -> dict[str, Any]:
 
 
 def spent() -> float:
-    """CPU seconds so far."""
-    return time.process_time() + resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
+    """CPU seconds so far, with those of children, gone or running."""
+    running = [child.cpu_times() for child in psutil.Process().children(recursive=True)]
+    gone = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return time.process_time() + gone.ru_utime + gone.ru_stime + sum(one.user + one.system for one in running)
 
 
-def ours(file: Path, folder: Path) -> Any:
+def ours(file: Path, folder: Path, guarded: bool = False) -> Any:
     """What `tunesmith run` does before it trains."""
     from tunesmith.config.schema import RunConfig
     from tunesmith.data.prepare import prepare_dataset
@@ -162,6 +168,8 @@ def ours(file: Path, folder: Path) -> Any:
         "data": {"train": str(file), "validation_share": 0.02, "max_length": 4096},
     })  # fmt: skip
     tokenizer = load_tokenizer(config.model)
+    if guarded:
+        tokenizer.chat_template += "{#- not the text that ships with the package -#}"
     task = get_task(config)
 
     def prepare() -> int:

@@ -20,6 +20,8 @@ import threading
 from collections.abc import Mapping, Sequence
 from typing import Any, BinaryIO
 
+import orjson
+
 SECONDS = 0.5
 """Processor time for one conversation. Real templates take a thousandth of it."""
 MEGABYTES = 512
@@ -137,45 +139,65 @@ render = _guard.render
 render_batch = _guard.render_batch
 
 
+def render_here(
+    template: str,
+    special_tokens: Mapping[str, Any],
+    conversations: Sequence[Sequence[Mapping[str, Any]]],
+    *,
+    tools: Any = None,
+    generation: bool = False,
+    date: str = "",
+) -> list[str]:
+    """The same in this process and without a limit, for a template that is trusted.
+
+    It is what `apply_chat_template` calls once it has made plain dicts without None of the messages, which ours are.
+    """
+    from transformers.utils.chat_template_utils import render_jinja_template
+
+    asked: Any = {**special_tokens, "date_string": date}
+    texts, _ = render_jinja_template(
+        list(conversations), tools=tools, chat_template=template, add_generation_prompt=generation, **asked
+    )
+    return list(texts)
+
+
+_HEAD = struct.Struct(">Q?")
+"""Bytes that follow, and whether orjson wrote them."""
+
+
 def _write(pipe: BinaryIO | Any, value: Any) -> None:
-    body = json.dumps(value, ensure_ascii=True, default=str).encode()
-    pipe.write(struct.pack(">Q", len(body)) + body)
+    fast = True
+    try:
+        body = orjson.dumps(value, default=str)
+    except orjson.JSONEncodeError:  # half of a character pair, an integer of more than 64 bits: json knows them
+        fast, body = False, json.dumps(value, default=str).encode()
+    pipe.write(_HEAD.pack(len(body), fast) + body)
     pipe.flush()
 
 
 def _read(pipe: BinaryIO | Any) -> dict[str, Any]:
-    head = pipe.read(8)
-    if len(head) < 8:
+    head = pipe.read(_HEAD.size)
+    if len(head) < _HEAD.size:
         raise EOFError
-    size = struct.unpack(">Q", head)[0]
+    size, fast = _HEAD.unpack(head)
     if size > 1 << 30:
         raise EOFError
     body = pipe.read(size)
     if len(body) < size:
         raise EOFError
-    return dict(json.loads(body))
+    return dict(orjson.loads(body) if fast else json.loads(body))
 
 
 # --- the child --------------------------------------------------------------------------------------------------------
 
 
 def _serve() -> None:
-    from transformers.tokenization_utils_base import PreTrainedTokenizerBase
+    from transformers.utils import chat_template_utils  # noqa: F401  once, before there are workers
 
-    class Tokenizer:
-        """As much of a tokenizer as rendering looks at."""
-
-        special_tokens_map: dict[str, Any]
-
-        def get_chat_template(self, chat_template: str, tools: Any = None) -> str:
-            return chat_template
-
-    tokenizer: Any = Tokenizer()
-    apply = PreTrainedTokenizerBase.apply_chat_template
     while True:
         worker = os.fork()
         if worker == 0:
-            _work(tokenizer, apply)
+            _work()
             os._exit(0)
         _, status = os.waitpid(worker, 0)
         if not os.WIFSIGNALED(status):
@@ -183,7 +205,7 @@ def _serve() -> None:
         _write(sys.stdout.buffer, {"kind": "Died", "message": os.WTERMSIG(status)})
 
 
-def _work(tokenizer: Any, apply: Any) -> None:
+def _work() -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
     with open("/proc/self/statm", encoding="ascii") as file:
@@ -194,14 +216,13 @@ def _work(tokenizer: Any, apply: Any) -> None:
             asked = _read(sys.stdin.buffer)
         except EOFError:
             return
-        tokenizer.special_tokens_map = asked["special"]
         answers = []
         for messages, tools in asked["conversations"]:
             signal.setitimer(signal.ITIMER_PROF, SECONDS)  # nobody handles its signal, so that it ends us whatever runs
             try:
-                text = apply(
-                    tokenizer, messages, tools=tools, tokenize=False, add_generation_prompt=asked["generation"],
-                    chat_template=asked["template"], date_string=asked["date"],
+                (text,) = render_here(
+                    asked["template"], asked["special"], [messages],
+                    tools=tools, generation=asked["generation"], date=asked["date"],
                 )  # fmt: skip
                 answers.append({"text": text})
             except BaseException as error:  # whatever it is, it is an answer

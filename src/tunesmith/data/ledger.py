@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, NamedTuple, Self, TextIO
+from typing import Any, BinaryIO, Literal, NamedTuple, Self
+
+import orjson
 
 from tunesmith.errors import DataError
 
@@ -17,9 +18,6 @@ Outcome = Literal["trained", "validation", "test", "dropped"]
 
 NOT_FAULTS = frozenset({"duplicate", "leak"})
 """Reasons that say nothing against the data as written: such rows do not count towards `data.max_dropped`."""
-
-
-_encode = json.JSONEncoder(ensure_ascii=False).encode
 
 
 class Dropped(NamedTuple):
@@ -81,10 +79,10 @@ class Ledger:
 
     def __init__(self, path: Path | None, state: Mapping[str, Any] | None = None) -> None:
         state = state or {}
-        self._file: TextIO | None = None
+        self._file: BinaryIO | None = None
         if path is not None:
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = path.open("a" if state else "w", encoding="utf-8")
+            self._file = path.open("ab" if state else "wb")
         self._admitted: Counter[str] = Counter(state.get("admitted", {}))
         self._outcomes: Counter[str] = Counter(state.get("outcomes", {}))
         self._reasons: Counter[str] = Counter(state.get("reasons", {}))
@@ -119,10 +117,10 @@ class Ledger:
         elif reason:
             self._notes[reason] += 1
         if self._file is not None:
-            line = f'"place": {_encode(place)}, "id": {_encode(id)}, "split": {_encode(split)}, "outcome": "{outcome}"'
+            line = {"place": place, "id": id, "split": split, "outcome": outcome}
             if reason:
-                line += f', "reason": {_encode(reason)}, "detail": {_encode(detail)}'
-            self._file.write(f"{{{line}}}\n")
+                line |= {"reason": reason, "detail": detail}
+            self._file.write(orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE))
 
     def drop(self, dropped: Dropped, split: str) -> None:
         """Settle a row as dropped."""

@@ -26,33 +26,47 @@ _BLOCK = 4096
 """Rows of the pool's table that are read at once."""
 _TABLE_KILOBYTES = 32_768
 """Memory of a table of keys; the rest of it is on disk."""
+_IN_MEMORY = 32_768
+"""Keys that are not written to the table yet."""
 
 
 class Seen:
-    """Which keys were seen, and where first: a table on disk."""
+    """Which keys were seen, and where first: the latest in memory, the rest in a table on disk."""
 
     def __init__(self, path: Path) -> None:
         self._table = sqlite3.connect(path, isolation_level=None)
         for setting in ("journal_mode=OFF", "synchronous=OFF", f"cache_size=-{_TABLE_KILOBYTES}"):
             self._table.execute(f"PRAGMA {setting}")
         self._table.execute("CREATE TABLE IF NOT EXISTS seen (key BLOB PRIMARY KEY, place TEXT) WITHOUT ROWID")
-        self._table.execute("BEGIN")
+        self._in_table = self._table.execute("SELECT 1 FROM seen").fetchone() is not None
+        """Whether the table holds keys that are not in memory."""
+        self._latest: dict[bytes, str] = {}
 
     def first(self, key: bytes, place: str) -> str:
         """The place at which the key was seen first: this one where it is new."""
-        if self._table.execute("INSERT OR IGNORE INTO seen VALUES (?, ?)", (key, place)).rowcount:
-            return place
-        return self.where(key) or place
+        known = self.where(key)
+        if known is not None:
+            return known
+        self._latest[key] = place
+        if len(self._latest) == _IN_MEMORY:
+            self.keep()
+            self._latest.clear()
+            self._in_table = True
+        return place
 
     def where(self, key: bytes) -> str | None:
         """The place at which the key was seen, or None."""
+        known = self._latest.get(key)
+        if known is not None or not self._in_table:
+            return known
         found = self._table.execute("SELECT place FROM seen WHERE key = ?", (key,)).fetchone()
         return str(found[0]) if found else None
 
     def keep(self) -> None:
-        """Write down what was added."""
-        self._table.execute("COMMIT")
+        """Write down what was added; in order, which a tree on disk likes."""
         self._table.execute("BEGIN")
+        self._table.executemany("INSERT OR IGNORE INTO seen VALUES (?, ?)", sorted(self._latest.items()))
+        self._table.execute("COMMIT")
 
     def __enter__(self) -> Self:
         return self

@@ -39,7 +39,7 @@ from tunesmith.types import Example, Finding, Task, Tokens
 
 log = logging.getLogger(__name__)
 
-FORMAT = 3
+FORMAT = 4
 """Part of the cache's key: raise it when the same inputs would give other rows."""
 _BATCH = 512
 _BATCH_BYTES = 4_000_000
@@ -325,14 +325,19 @@ def _pool(examples: Iterable[Example], pool: Pool, config: RunConfig, findings: 
     Groups stay together unless there are too few to set any aside.
     """
     share = config.data.validation_share
+
+    def aside(identity: str) -> bool:
+        return assign_split(identity, config.seed, {"validation": share}) == "validation"
+
     groups: set[str] = set()
     found = [0, 0]
     for example in examples:
         prompt = prompt_key(example)
-        sides = 0
-        for bit, identity in ((_BY_GROUP, example.group or prompt), (_BY_PROMPT, prompt)):
-            if share and assign_split(identity, config.seed, {"validation": share}) == "validation":
-                sides |= bit
+        sides = _BY_PROMPT if share and aside(prompt) else 0
+        if example.group and share:
+            sides |= _BY_GROUP if aside(example.group) else 0
+        elif sides:
+            sides |= _BY_GROUP
         found[sides & _BY_GROUP] += 1
         if example.group and not all(found):  # afterwards nobody asks
             groups.add(example.group)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 
-from tunesmith.types import Example, Message, Split
+from tunesmith.types import Example, Message, Role, Split
 
 
 def assign_split(identity: str, seed: int, shares: Mapping[Split, float]) -> Split:
@@ -29,27 +29,33 @@ def assign_split(identity: str, seed: int, shares: Mapping[Split, float]) -> Spl
 
 def prompt_key(example: Example) -> str:
     """Hash of what is asked, blind to spacing and case, so that a question written twice is recognised."""
-    return _digest(example.prompt)
+    return _digest(example.prompt, _even)
 
 
 def example_key(example: Example) -> str:
     """Hash of question and answer, exactly as written."""
-    text = "\0".join(
-        f"{message.role}\1{message.content}\1{sorted(message.extra.items())}" for message in example.messages
-    )
-    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+    return _digest(example.messages, _exact)
 
 
-def _digest(messages: tuple[Message, ...]) -> str:
-    text = "\0".join(f"{message.role}\1{_even(message.content)}" for message in messages)
-    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
-
-
-def _even(text: str) -> str:
-    return _shared(text) if 200 < len(text) < 20_000 else " ".join(text.casefold().split())
+def _digest(messages: Sequence[Message], form: Callable[[Message], str]) -> str:
+    first = messages[0] if messages else None
+    if first is None or first.extra or not 200 < len(first.content) < 20_000:
+        return hashlib.blake2b("\0".join(map(form, messages)).encode(), digest_size=16).hexdigest()
+    digest = _begun(first.role, first.content, form).copy()
+    for message in messages[1:]:
+        digest.update(f"\0{form(message)}".encode())
+    return digest.hexdigest()
 
 
 @lru_cache(256)
-def _shared(text: str) -> str:
-    """A system message that thousands of examples share is looked at once."""
-    return " ".join(text.casefold().split())
+def _begun(role: Role, text: str, form: Callable[[Message], str]) -> hashlib.blake2b:
+    """The digest after a system message that thousands of examples share."""
+    return hashlib.blake2b(form(Message(role, text)).encode(), digest_size=16)
+
+
+def _exact(message: Message) -> str:
+    return f"{message.role}\1{message.content}\1{sorted(message.extra.items())}"
+
+
+def _even(message: Message) -> str:
+    return f"{message.role}\1{' '.join(message.content.casefold().split())}"

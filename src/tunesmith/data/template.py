@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from tunesmith.data.formats import RowRefused
-from tunesmith.data.guarded import OverLimitError, RefusedError, render, render_batch
+from tunesmith.data.guarded import OverLimitError, RefusedError, render, render_batch, render_here
 from tunesmith.errors import DataError
 from tunesmith.types import Message
 
@@ -118,7 +118,8 @@ class Template:
         self.text = text
         self._tokenizer = tokenizer
         self._template = _CLOCK + text if "strftime_now" in text else text
-        self._guarded = text != _shipped() and _renders_as_usual(tokenizer)
+        self._usual = _renders_as_usual(tokenizer)
+        self._trusted = self._usual and text == _shipped()
         self.end_token = end_token
         added = tokenizer.added_tokens_decoder
         special = {token.content for token in added.values() if token.special}
@@ -142,15 +143,20 @@ class Template:
         import jinja2
 
         try:
-            if self._guarded:
+            if not self._usual:
+                text: str = self._tokenizer.apply_chat_template(
+                    list(messages), tools=tools, tokenize=False, add_generation_prompt=generation,
+                    chat_template=self._template, date_string=DATE,
+                )  # fmt: skip
+            elif self._trusted:
+                special = self._tokenizer.special_tokens_map
+                (text,) = render_here(
+                    self._template, special, [messages], tools=tools, generation=generation, date=DATE
+                )
+            else:
                 text = render(
                     self._template, self._tokenizer.special_tokens_map, messages,
                     tools=tools, generation=generation, date=DATE,
-                )  # fmt: skip
-            else:
-                text = self._tokenizer.apply_chat_template(
-                    list(messages), tools=tools, tokenize=False, add_generation_prompt=generation,
-                    chat_template=self._template, date_string=DATE,
                 )  # fmt: skip
         except OverLimitError as error:
             raise DataError(
@@ -214,21 +220,22 @@ class Template:
         if len(conversations) < 2:
             return [None] * len(conversations)
         turns = [([_as_dict(message) for message in messages], tools) for messages, _, tools in conversations]
-        if not self._guarded:
+        special = self._tokenizer.special_tokens_map
+        try:
+            if self._usual and not self._trusted:
+                found = render_batch(self._template, special, turns, date=DATE)
+                return [text if isinstance(text, str) else None for text in found]
             if any(tools for _, tools in turns):
                 return [None] * len(conversations)
-            try:
-                written: list[str | None] = self._tokenizer.apply_chat_template(
-                    [messages for messages, _ in turns], tokenize=False, chat_template=self._template, date_string=DATE
-                )
-                return written
-            except Exception:  # one of them says no
-                return [None] * len(conversations)
-        try:
-            found = render_batch(self._template, self._tokenizer.special_tokens_map, turns, date=DATE)
-        except OverLimitError:
+            asked = [messages for messages, _ in turns]
+            if self._trusted:
+                return [*render_here(self._template, special, asked, date=DATE)]
+            written: list[str | None] = self._tokenizer.apply_chat_template(
+                asked, tokenize=False, chat_template=self._template, date_string=DATE
+            )
+            return written
+        except Exception:  # one of them says no, or takes too much
             return [None] * len(conversations)
-        return [text if isinstance(text, str) else None for text in found]
 
     def _lay_out(
         self, messages: Sequence[Message], place: str, tools: Any, shape: Shape, slots: list[Slot], text: str | None
@@ -413,7 +420,10 @@ _canonical = json.JSONEncoder(sort_keys=True, default=str).encode
 
 
 def _as_dict(message: Message) -> dict[str, Any]:
-    return {"role": message.role, "content": message.content, **message.extra}
+    turn: dict[str, Any] = {"role": message.role, "content": message.content}
+    if message.extra:
+        turn |= {key: value for key, value in message.extra.items() if value is not None}
+    return turn
 
 
 def _is_thought(message: Message, text: str) -> bool:

@@ -12,7 +12,7 @@ import pytest
 
 from tunesmith.data import guarded
 from tunesmith.data.formats import RowRefused
-from tunesmith.data.guarded import Guard, OverLimitError, RefusedError, render
+from tunesmith.data.guarded import Guard, OverLimitError, RefusedError, render, render_here
 from tunesmith.data.render import Renderer
 from tunesmith.data.template import DATE, Template
 from tunesmith.errors import DataError
@@ -139,6 +139,30 @@ def test_the_child_writes_what_the_tokenizer_writes(tiny_tokenizer: Any) -> None
                 )
                 said = render(text, tokenizer.special_tokens_map, messages, generation=generation, date=DATE)
                 assert said == expected
+
+
+def test_the_child_is_told_what_only_json_can_say() -> None:
+    for content in ("\ud800", 10**30):
+        said = render("{{ messages[0].content }}", {}, [{"role": "user", "content": content}])
+        assert said == str(content)
+
+
+def test_the_shipped_template_is_written_as_the_tokenizer_writes_it() -> None:
+    from transformers import AutoTokenizer
+
+    import tunesmith
+
+    tokenizer = AutoTokenizer.from_pretrained(Path(tunesmith.__file__).parent / "demo_base")
+    turns = [
+        [{"role": "system", "content": "s"}, {"role": "user", "content": "q"}],
+        [{"role": "user", "content": " é"}],
+    ]
+    for generation in (False, True):
+        expected = tokenizer.apply_chat_template(
+            turns, tokenize=False, add_generation_prompt=generation, date_string=DATE
+        )
+        special = tokenizer.special_tokens_map
+        assert render_here(tokenizer.chat_template, special, turns, generation=generation, date=DATE) == expected
 
 
 def test_the_child_has_no_credentials(monkeypatch: pytest.MonkeyPatch) -> None:

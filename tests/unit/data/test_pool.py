@@ -7,6 +7,8 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +16,13 @@ import pytest
 
 from tunesmith.config.schema import RunConfig
 from tunesmith.data import prepare as prepare_module
+from tunesmith.data.cache import example_line, read_example_line
 from tunesmith.data.pool import Progress, Seen
 from tunesmith.data.prepare import prepare_dataset
 from tunesmith.data.render import Renderer
 from tunesmith.errors import DataError
 from tunesmith.tasks import get_task
-from tunesmith.types import Example
+from tunesmith.types import Example, Message
 
 PREPARE = """
 import os, resource, signal, sys
@@ -147,6 +150,33 @@ def test_the_place_of_a_key_is_the_first_one(tmp_path: Path) -> None:
         seen.keep()
     with Seen(tmp_path / "seen") as seen:
         assert seen.where(b"a") == "1"
+
+
+def test_keys_that_left_memory_are_still_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tunesmith.data.pool._IN_MEMORY", 8)
+    with Seen(tmp_path / "seen") as seen:
+        for turn in ("first", "again"):
+            found = [seen.first(bytes([key]), f"{turn} {key}") for key in range(30)]
+            assert found == [f"first {key}" for key in range(30)]
+        assert seen.where(b"other") is None
+        seen.keep()
+    with Seen(tmp_path / "seen") as seen:
+        assert [seen.where(bytes([key])) for key in (0, 7, 8, 29)] == ["first 0", "first 7", "first 8", "first 29"]
+
+
+@pytest.mark.parametrize("meta", [{"a": 10**30}, {1: "a key that is a number"}, {"text": "é\0\u2028", "n": 0.1}])
+def test_a_line_gives_the_example_back(meta: dict[Any, Any]) -> None:
+    turns = (Message("user", "q", extra={"name": "x"}), Message("assistant", "a", train=True))
+    example = Example("1", turns, "a", meta=meta, place="file:1")
+    expected = {str(key): value for key, value in meta.items()}
+    assert read_example_line(example_line(example)) == replace(example, meta=expected)
+
+
+@pytest.mark.parametrize("meta", [{"when": date(2024, 1, 1)}, {"half": "\ud800"}, {"some": object()}])
+def test_what_json_does_not_know_is_named(meta: dict[str, Any]) -> None:
+    with pytest.raises(DataError, match="cannot be written as JSON") as refused:
+        example_line(Example("1", (Message("user", "q"),), meta=meta, place="file:1"))
+    assert refused.value.place == "file:1"
 
 
 @pytest.mark.slow

@@ -34,6 +34,13 @@ def test_the_same_record_has_the_same_id_wherever_it_stands(tmp_path: Path) -> N
     assert [item.place for item in one] == [f"{tmp_path}/a.jsonl:1", f"{tmp_path}/a.jsonl:3"]
 
 
+def test_large_integers_are_part_of_a_record_s_identity(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text(f'{{"a": {10**30}}}\n{{"a": {10**30 + 1}}}\n{{"a": {2**64 - 1}}}\n')
+    read_back = read(tmp_path / "a.jsonl")
+    assert fields(read_back) == [{"a": 10**30}, {"a": 10**30 + 1}, {"a": 2**64 - 1}]
+    assert len({item.id for item in read_back}) == 3
+
+
 def test_a_pretty_printed_array_knows_its_lines(tmp_path: Path) -> None:
     records = [{"n": n, "text": "x" * 50} for n in range(20_000)]
     (tmp_path / "a.json").write_text(json.dumps(records, indent=1))
