@@ -106,6 +106,9 @@ def _open_locked(
     run = run_dir(config)
     if fresh and run.root.exists():
         _set_aside(run.root)
+    elif not resume and run.config.exists() and not _has_learnt(run) and _differing(run, config):
+        aside = _set_aside(run.root)
+        announce("run", f"the earlier run of this name had not trained a step and has other settings: now in {aside}")
     mirror = stack.enter_context(mirrored(config, run, fresh=fresh, announce=announce))
     known = read_summary(run)
     if run.config.exists():
@@ -178,9 +181,16 @@ def read_summary(run: RunDir) -> dict[str, Any]:
     return dict(json.loads(run.summary.read_text(encoding="utf-8"))) if run.summary.exists() else {}
 
 
+def _differing(run: RunDir, config: RunConfig) -> list[str]:
+    return differences(deciding(load_config(run.config, environ={}).config), deciding(config))
+
+
+def _has_learnt(run: RunDir) -> bool:
+    return run.adapter.exists() or (run.checkpoints.exists() and any(run.checkpoints.iterdir()))
+
+
 def _require_same(run: RunDir, config: RunConfig) -> None:
-    saved = load_config(run.config, environ={}).config
-    if differing := differences(deciding(saved), deciding(config)):
+    if differing := _differing(run, config):
         raise ConfigError(
             f"the directory holds a run with other settings: {'; '.join(differing)}",
             place=str(run.root),
@@ -188,11 +198,11 @@ def _require_same(run: RunDir, config: RunConfig) -> None:
         )
 
 
-def _set_aside(root: Path) -> None:
+def _set_aside(root: Path) -> Path:
     number = 1
     while (other := root.with_name(f"{root.name}.old{number}")).exists():
         number += 1
-    root.rename(other)
+    return root.rename(other)
 
 
 def peak_rss_mb() -> int:

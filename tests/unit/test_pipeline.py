@@ -85,6 +85,17 @@ def test_other_settings_under_the_same_name_are_refused(recipe):
     assert "--fresh" in error.value.remedy
 
 
+def test_a_run_that_failed_before_its_first_step_is_begun_anew_with_the_setting_put_right(recipe, tmp_path):
+    with pytest.raises(DataError, match="max_length"):
+        pipeline.run(load(recipe, "exports=[]", "data.max_length=8"))
+    said = []
+    asked = load(recipe, "exports=[]", "data.max_length=512")
+    assert pipeline.run(asked, announce=lambda *line: said.append(line))["status"] == "complete"
+    assert said[0][0] == "run" and str(tmp_path / "runs" / "tiny.old1") in said[0][1]
+    with pytest.raises(ConfigError, match="max_length: 512 then, 8 now"):
+        pipeline.run(load(recipe, "exports=[]", "data.max_length=8"))
+
+
 def test_a_failed_run_says_so_and_the_same_call_continues_it(recipe, monkeypatch):
     import tunesmith.export
 
