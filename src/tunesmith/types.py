@@ -185,6 +185,15 @@ class Covers(Constraint, Protocol):
 
 
 @runtime_checkable
+class Tries(Constraint, Protocol):
+    """A constraint that can also try a whole answer."""
+
+    def works(self, text: str) -> bool:
+        """Whether the answer does what any answer must, right or not: a query runs."""
+        ...
+
+
+@runtime_checkable
 class Task(Protocol):
     """What the model should be good at: how a record becomes a question, and how an answer is marked."""
 

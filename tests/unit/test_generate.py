@@ -291,8 +291,8 @@ class Few(OnlyDigits):
         return True
 
 
-def likeliest_of_all(model: Any, prompt: list[int], tokenizer: Any, most: int) -> str:
-    """The whole answer of up to `most` tokens, its end included, that has the highest probability."""
+def likeliest_of_all(model: Any, prompt: list[int], tokenizer: Any, most: int, ending: str = "") -> str:
+    """The whole answer of up to `most` tokens, its end token included, that is likeliest of those that end so."""
     found: dict[str, float] = {}
     for length in range(most):
         for letters in itertools.product("01234", repeat=length):
@@ -301,7 +301,7 @@ def likeliest_of_all(model: Any, prompt: list[int], tokenizer: Any, most: int) -
                 scores = torch.log_softmax(model(torch.tensor([ids])).logits[0].float(), -1)
             steps = [*ids[len(prompt) :], 256]
             found["".join(letters)] = sum(float(scores[len(prompt) - 1 + i, token]) for i, token in enumerate(steps))
-    return max(found, key=lambda text: found[text])
+    return max((text for text in found if text.endswith(ending)), key=lambda text: found[text])
 
 
 @pytest.mark.parametrize("kind", ["mistral", "gemma3", "mistral with a sliding window"])
@@ -335,6 +335,22 @@ def test_coverage_prefers_what_leaves_less_out(tokenizer: Any, monkeypatch: pyte
     assert [one.text for one in plain] == [likeliest_of_all(model, p, tokenizer, 3) for p in prompts]
     assert all(len(set(one.text)) == 2 for one in full), "two letters and an end: no answer can have more"
     assert any(len(set(one.text)) < 2 for one in plain)
+
+
+class Proving(Few):
+    """Says that only what ends in 4 works."""
+
+    def works(self, text: str) -> bool:
+        return text.endswith("4")
+
+
+def test_of_the_beams_the_likeliest_that_works_is_given(tokenizer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(search, "_FAR", 99.0)
+    model, prompts = tiny("mistral"), some_prompts(schemas=2, questions=4)
+    settings = Generate(max_new_tokens=3, beams=32, batch_size=3)
+    answers = generate(model, tokenizer, prompts, settings, {256}, constraints=[Proving()] * 8)
+    expected = [likeliest_of_all(model, prompt, tokenizer, 3, ending="4") for prompt in prompts]
+    assert [answer.text for answer in answers] == expected
 
 
 class Lured(OnlyDigits):

@@ -99,12 +99,12 @@ RULES = (
         "this task's answers cannot be held to that", "take it out, or use `schema` with sql, `arithmetic` with maths",
     ),
     Rule(
-        re.compile(r"task\.constrain_values|generate\.coverage"), "generate.constrain",
+        re.compile(r"task\.(constrain_values|try_queries)|generate\.coverage"), "generate.constrain",
         lambda config, _: config.generate.constrain == "none",
         "answers are not held to anything", "set generate.constrain: schema",
     ),
     Rule(
-        re.compile(r"generate\.coverage"), "generate.beams",
+        re.compile(r"task\.try_queries|generate\.coverage"), "generate.beams",
         lambda config, _: config.generate.beams == 1,
         "there is one answer, and nothing to choose from", "set generate.beams: 4",
     ),

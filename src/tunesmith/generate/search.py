@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from tunesmith.config.schema import Generate
-from tunesmith.types import Completion, Constraint, Covers
+from tunesmith.types import Completion, Constraint, Covers, Tries
 
 Progress = Callable[[int], None]
 
@@ -67,14 +67,20 @@ class Answer:
         return cls([Beam(constraint)], torch.Generator().manual_seed(random.Random(f"{seed} {index}").getrandbits(32)))
 
     def best(self, coverage: float) -> Beam:
-        """The likeliest that ended, less `coverage` nats for each thing that it leaves out."""
+        """The likeliest that ended, less `coverage` nats for each thing that it leaves out; the first that works."""
 
         def worth(beam: Beam) -> float:
             if coverage and beam.held and isinstance(beam.constraint, Covers):
                 return beam.score - coverage * beam.constraint.omits(beam.text)
             return beam.score
 
-        return max(self.whole, key=worth)
+        ranked = sorted(self.whole, key=worth, reverse=True)
+        return next((beam for beam in ranked if self._works(beam)), ranked[0])
+
+    def _works(self, beam: Beam) -> bool:
+        if len(self.whole) == 1 or not isinstance(beam.constraint, Tries):
+            return True
+        return beam.held and beam.constraint.works(beam.text)
 
 
 class Chooser:

@@ -263,6 +263,7 @@ TASKS: list[dict[str, Any]] = [
 HUB = {"path": "hf://some/set"}
 BESIDE: dict[str, dict[str, Any]] = {
     "task.constrain_values": {"generate": {"constrain": "schema"}},
+    "task.try_queries": {"generate": {"constrain": "schema", "beams": 4}},
     "generate.coverage": {"generate": {"constrain": "schema", "beams": 4}},
     "data.train.format": {"data": {"train": HUB}}, "data.train.split": {"data": {"train": HUB}},
     "data.validation.format": {"data": {"train": HUB, "validation": HUB}},

@@ -58,6 +58,9 @@ class SqlTask(Section):
     """Under `generate.constrain`, also hold what a query compares with: a text that a column must equal is one that the
     column holds (or that the question says and no column holds), other texts and numbers come from the question. It
     keeps a small model from `clinics.name = 'Dental cleaning'`. The columns' values are read from the database."""
+    try_queries: bool = False
+    """Under `generate.constrain` with beams: of the beams, give the best one that the database runs without an error,
+    as it would be run for grading (execution-guided decoding, Wang et al., 2018, arXiv 1807.03100)."""
     timeout_seconds: float = Field(5.0, gt=0)
     """Time one query may take on the server before it is cancelled."""
     max_rows: int = Field(10_000, ge=1)

@@ -7,6 +7,8 @@ not know it lets pass, because forbidding a right answer costs more than letting
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from tunesmith.tasks.sql.domains import Domains
 from tunesmith.tasks.sql.literals import Literals, Named
 from tunesmith.tasks.sql.names import names_of
@@ -21,14 +23,22 @@ class SchemaConstraint:
         question: what was asked; literals are compared with it.
         domains: what the columns hold. Given, a text that a column must equal is one that it holds, or one that the
             question says and no column holds; other texts and numbers come from the question or the schema.
+        works: whether a whole query runs. None does not try.
     """
 
-    def __init__(self, schema_text: str, question: str, domains: Domains | None = None) -> None:
+    def __init__(
+        self,
+        schema_text: str,
+        question: str,
+        domains: Domains | None = None,
+        works: Callable[[str], bool] | None = None,
+    ) -> None:
         self._names = names_of(schema_text)
         shown = [value for table in self._names.tables.values() for value in table.values]
         self._literals = Literals(question, shown) if domains is not None else None
         self._domains = domains
-        self._named = Named(question)
+        self._named = Named(question, self._names.spoken)
+        self._works = works
         self._stand = (Reader(self._names, self._literals, domains), "")
         """A reader, and the text it has read: candidates for one answer differ only after it."""
 
@@ -46,8 +56,12 @@ class SchemaConstraint:
         return reader.read(text + " ", len(done)) is not None and reader.may_stop()
 
     def omits(self, text: str) -> int:
-        """How many values and numbers of the question a query does without."""
+        """How many values and numbers of the question, and words of the schema in it, a query does without."""
         return self._named.missing_from(text)
+
+    def works(self, text: str) -> bool:
+        """Whether the database runs it; true where it is not to be tried."""
+        return self._works is None or self._works(text)
 
     def _reader(self, text: str) -> tuple[Reader, str]:
         """A reader to go on with, and the part of the text that it has read."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Collection
 
+from tunesmith.tasks.sql.mentions import roots
+
 _NUMBERS = {
     word: str(i)
     for i, word in enumerate(
@@ -75,18 +77,25 @@ class Literals:
 
 
 class Named:
-    """What a question names: the values on the line that `mentions.with_mentions` adds, and the numbers before it."""
+    """What a question names: the values on the line that `mentions.with_mentions` adds, the numbers before it, and
+    words of the schema.
 
-    def __init__(self, question: str) -> None:
+    Args:
+        question: with that line, where there is one.
+        spoken: roots of the schema's words (`Names.spoken`).
+    """
+
+    def __init__(self, question: str, spoken: frozenset[str] = frozenset()) -> None:
         asked, _, mentioned = question.partition("\n")
         self._values = {plain(value) for value in _QUOTED.findall(mentioned)}
         self._numbers = {_number(found) for found in _ALONE.findall(asked)}
+        self._words = roots(asked) & spoken
 
     def missing_from(self, query: str) -> int:
         """How many of them a query does without."""
         texts = {plain(text) for text in _QUOTED.findall(query)}
         numbers = {_number(found) for found in re.findall(r"\d+(?:\.\d+)?", query)}
-        return len(self._values - texts) + len(self._numbers - numbers)
+        return len(self._values - texts) + len(self._numbers - numbers) + len(self._words - roots(query))
 
 
 def _number(text: str) -> str:

@@ -127,6 +127,15 @@ def stems(text: str) -> tuple[str, ...]:
     return tuple(_stem(word) for word in _WORD.findall(text.lower()))
 
 
+def roots(text: str) -> frozenset[str]:
+    """The words of a text without their endings: `charge`, `charged` and `charges` are one."""
+    return frozenset(_root(word) for word in stems(text))
+
+
+def _root(word: str) -> str:
+    return next((word[: -len(end)] for end in ("ing", "ed", "e", "d") if word.endswith(end) and len(word) > 4), word)
+
+
 def _stem(word: str) -> str:
     """A plural as its singular, roughly: both sides of a comparison go through it."""
     if len(word) > 4 and word.endswith("ies"):

@@ -7,8 +7,10 @@ from collections import Counter
 from collections.abc import Iterable
 from functools import lru_cache
 
+from tunesmith.tasks.sql.compose.words import human
+from tunesmith.tasks.sql.mentions import roots
 from tunesmith.tasks.sql.schema import quote
-from tunesmith.tasks.sql.schema_text import read_schema_text
+from tunesmith.tasks.sql.schema_text import Named, read_schema_text
 from tunesmith.tasks.sql.words import AGGREGATES, FUNCTIONS, JSON_FUNCTIONS, WINDOWS
 
 
@@ -27,6 +29,8 @@ class Names:
         self.keyed = {name for name, table in tables.items() if table.references}
         self.keyed |= {target for name in self.keyed for target, _ in tables[name].references.values()}
         self.roots = {(name, column): self._root(name, column) for name in tables for column in tables[name].columns}
+        self.spoken = frozenset(word for table in tables.values() for word in _spoken(table)) - _EMPTY
+        """Roots of the words that the names of tables and columns are made of, where a question may mean them."""
         self._shared = Counter(column for table in tables.values() for column in table.columns)
         self._leads: dict[tuple[str, str, str], bool] = {}
         self._of_table = {name: frozenset(self.roots[name, c] for c in table.columns) for name, table in tables.items()}
@@ -70,6 +74,17 @@ class Names:
 
     def joinable(self, a: str, b: str) -> bool:
         return any(self.leads(a, x, b) for x in self.tables[a].columns)
+
+
+_EMPTY = roots("id name is has was can in of on at by to the kg no")
+
+
+def _spoken(table: Named) -> Iterable[str]:
+    """Keys are left out, which are named after what they point to, and dates: `written` may be said of anything."""
+    for name in (table.name, *table.columns):
+        key = name in table.primary_key or name in table.references
+        if not key and (name == table.name or table.kinds.get(name) not in ("date", "time")):
+            yield from roots(human(name))
 
 
 UNDECLARED = re.compile(r"[a-z]{1,3}\d?$")

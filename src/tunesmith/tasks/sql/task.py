@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from tunesmith.config import schema
 from tunesmith.errors import DataError
+from tunesmith.tasks.sql.answer import extract_sql
 from tunesmith.tasks.sql.cheap import cheap_answers
 from tunesmith.tasks.sql.domains import Domains
 from tunesmith.tasks.sql.grade import SqlGrader
@@ -111,8 +112,19 @@ class SqlTask:
         shown = example.messages[0].content.removeprefix(SYSTEM).strip()
         database = str(example.meta["database"])
         domains = self._domains_of(database) if self._config.constrain_values else None
-        constraint: Constraint = SchemaConstraint(shown, example.messages[1].content, domains)
+        constraint: Constraint = SchemaConstraint(shown, example.messages[1].content, domains, self._tried(database))
         return constraint
+
+    def _tried(self, database: str) -> Callable[[str], bool] | None:
+        """Whether the database runs a query, as the grader would; what changes rows is not tried."""
+        if not self._config.try_queries:
+            return None
+
+        def works(text: str) -> bool:
+            sql = extract_sql(text)
+            return changes_rows(sql) or self.server().run(database, sql).error is None
+
+        return works
 
     def cheap_answers(self, example: Example) -> Mapping[str, str]:
         """Answers that solve nothing, made from the right query and its result (`tunesmith.types.RedTeamed`)."""

@@ -388,3 +388,25 @@ def test_a_text_that_a_column_must_equal_is_one_that_it_holds() -> None:
 )
 def test_what_the_question_names_and_a_query_does_without(question: str, query: str, missing: int) -> None:
     assert SchemaConstraint("Table clinics", question).omits(query) == missing
+
+
+@pytest.mark.parametrize(
+    ("question", "query", "missing"),
+    [
+        ("Which controlled drugs?", "SELECT name FROM medicines", 1),
+        ("Which controlled drugs?", "SELECT name FROM medicines WHERE controlled", 0),
+        ("What did we charge?", "SELECT SUM(charged) FROM visits", 0),
+        ("What did we charge?", "SELECT COUNT(*) FROM visits", 1),
+        ("medicines written on a visit", "SELECT 1 FROM visits", 1),  # a date is not meant by its verb
+        ("how many medicines have visits", "SELECT COUNT(DISTINCT medicine_id) FROM visits", 0),
+        ("count the visits by their id and name", "SELECT 1 FROM visits", 0),
+        ("a visit\nmedicines.name = 'charged'", "SELECT 1 FROM visits WHERE name = 'charged'", 0),
+    ],
+)
+def test_words_of_the_schema_that_a_query_does_without(question: str, query: str, missing: int) -> None:
+    schema = (
+        "CREATE TABLE medicines (id int PRIMARY KEY, name text, controlled boolean);\n"
+        "CREATE TABLE visits (id int PRIMARY KEY, medicine_id int REFERENCES medicines(id), charged numeric, "
+        "written_on date);"
+    )
+    assert SchemaConstraint(schema, question).omits(query) == missing

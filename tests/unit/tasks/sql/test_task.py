@@ -11,7 +11,7 @@ from tunesmith.errors import DataError
 from tunesmith.tasks.sql.answer import extract_sql
 from tunesmith.tasks.sql.postgres import Server
 from tunesmith.tasks.sql.task import SYSTEM, SqlTask
-from tunesmith.types import Example, Record, Task
+from tunesmith.types import Example, Record, Task, Tries
 
 NAMES = "SELECT name FROM customers ORDER BY name"
 BY_TOTAL = "SELECT id FROM orders WHERE id < 4 ORDER BY total"
@@ -223,6 +223,20 @@ def test_answers_can_be_held_to_what_the_columns_hold(shop_settings: Settings, s
         assert free.allows(start + wrong) and not held.allows(start + wrong)
     (made,) = task.examples(record(question="Which orders are from Atlantis?"))
     assert task.constraint(made).allows(start + "customers.city = 'Atlantis'"), "then there are none"
+
+
+def test_a_query_can_be_tried(shop_settings: Settings, server: Server) -> None:
+    task = SqlTask(shop_settings.model_copy(update={"try_queries": True}), server)
+    (made,) = task.examples(record(question="Which paid orders are from Paris?"))
+    tried, untried = task.constraint(made), SqlTask(shop_settings, server).constraint(made)
+    assert isinstance(tried, Tries) and isinstance(untried, Tries)
+    for query, works in (
+        ("SELECT id FROM orders", True),
+        ("SELECT id FROM orders WHERE id = true", False),
+        ("SELECT id FROM", False),
+        ("UPDATE orders SET id = 1", True),  # not tried
+    ):
+        assert tried.works(query) is works and untried.works(query)
 
 
 def test_what_a_record_says_is_mentioned_needs_no_server() -> None:
