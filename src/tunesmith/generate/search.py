@@ -93,6 +93,7 @@ class Chooser:
         self.end_ids = end_ids
         self.config = config
         self.progress = progress
+        self._backend = getattr(tokenizer, "backend_tokenizer", None)
         self._unspoken = frozenset(tokenizer.all_special_ids) - end_ids
 
     def take(self, logits: Tensor, answers: Sequence[Answer]) -> list[int]:
@@ -194,6 +195,8 @@ class Chooser:
         return Beam(constraint, ids, score, text, silent)
 
     def _decode(self, ids: list[int]) -> str:
+        if self._backend is not None:  # the same, without what transformers does around it
+            return str(self._backend.decode(ids, skip_special_tokens=True))
         return str(self.tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False))
 
 

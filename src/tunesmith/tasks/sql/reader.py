@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable
-from copy import copy
-from dataclasses import replace
 
 from tunesmith.tasks.sql.domains import Domains
 from tunesmith.tasks.sql.literals import Literals
@@ -134,10 +132,11 @@ class Reader(Resolver):
 
     def copy(self) -> Reader:
         """A reader that stands where this one does, and goes on by itself."""
-        twin = copy(self)
-        twin.ctes, twin.writing = dict(self.ctes), list(self.writing)
+        twin = Reader.__new__(Reader)
+        twin.__dict__.update(self.__dict__)
+        twin.ctes, twin.writing = self.ctes.copy(), self.writing.copy()
         scopes: dict[int, Scope] = {}
-        twin.frames = [replace(frame, scope=frame.scope.copy(scopes)) for frame in self.frames]
+        twin.frames = [frame.copy(scopes) for frame in self.frames]
         return twin
 
     def may_stop(self) -> bool:
