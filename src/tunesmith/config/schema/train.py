@@ -29,8 +29,9 @@ class Sft(Section):
     per_prefix: int = Field(1, ge=1)
     """Examples of one prefix that are brought together in a step. 1 shuffles plainly: the update is what any other tool
     makes, and what happens to meet in a step is shared. More share more (4 of 40 schemas at batch 32: half the time)
-    but make a step less diverse: in a small experiment the held-out loss after equal steps was up to 1 % higher with 8
-    prefixes per step and 2 to 3 % with 4. So at least 8 must be left: `batch_size` / `per_prefix` >= 8."""
+    but make a step less diverse: with 8 prefixes per step the held-out loss after equal steps was between 0.7 % lower
+    and 3 % higher in five runs, with 4 it was 2 to 3 % higher in two (docs/performance.md). So at least 8 must be left:
+    `batch_size` / `per_prefix` >= 8."""
     learning_rate: float = Field(2e-4, gt=0, allow_inf_nan=False)
     """Peak learning rate."""
     lr_scheduler_type: Literal["cosine", "linear", "constant", "constant_with_warmup"] = "cosine"
