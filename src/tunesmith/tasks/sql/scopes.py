@@ -54,7 +54,7 @@ class Scope:
         """A copy with its parents; one that is in `copied` already is taken from there."""
         twin = copied.get(id(self))
         if twin is None:
-            # Half a million copies are made for a hundred answers; `dataclasses.replace` takes three times as long.
+            # Half a million copies are made for a hundred answers; `dataclasses.replace` takes five times as long.
             twin = copied[id(self)] = Scope(
                 self.parent and self.parent.copy(copied), self.rank, self.sources.copy(), self.promised.copy(),
                 self.outputs.copy(), self.item, self.star, self.merged.copy(), self.slot, self.conditions, self.crossed,
