@@ -31,6 +31,7 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
+from tunesmith.data import fast_json
 from tunesmith.errors import CheckFailed, DataError, StorageError
 from tunesmith.types import IGNORE, Example, Message, Tokens
 
@@ -220,9 +221,6 @@ def read_examples(folder: Path, name: str) -> list[Example]:
 
 
 _STRICT = orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_PASSTHROUGH_SUBCLASS
-_FAST = b'{"id":"'
-"""How a line of orjson's begins; one of json's has a blank after the colon."""
-_encode = json.JSONEncoder(ensure_ascii=False).encode
 
 
 def example_line(example: Example) -> bytes:
@@ -240,11 +238,7 @@ def example_line(example: Example) -> bytes:
         "group": example.group, "meta": dict(example.meta), "place": example.place,
     }  # fmt: skip
     try:
-        return orjson.dumps(fields, option=_STRICT | orjson.OPT_APPEND_NEWLINE)
-    except orjson.JSONEncodeError:  # an integer of more than 64 bits, a key that is a number: json knows them
-        pass
-    try:
-        return _encode(fields).encode() + b"\n"
+        return fast_json.dumps(fields, option=_STRICT) + b"\n"
     except (TypeError, UnicodeEncodeError) as error:
         raise DataError(
             f"the example cannot be written as JSON: {error}",
@@ -255,7 +249,7 @@ def example_line(example: Example) -> bytes:
 
 def read_example_line(line: bytes) -> Example:
     """What `example_line` wrote."""
-    fields = orjson.loads(line) if line.startswith(_FAST) else json.loads(line)
+    fields = fast_json.loads(line)
     messages = tuple(Message(**message) for message in fields.pop("messages"))
     return Example(messages=messages, **fields)
 

@@ -8,7 +8,6 @@ forks for the work, so that another is there at once when a template brings one 
 from __future__ import annotations
 
 import atexit
-import json
 import os
 import resource
 import select
@@ -17,10 +16,10 @@ import struct
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, BinaryIO
 
-import orjson
+from tunesmith.data import fast_json
 
 SECONDS = 0.5
 """Processor time for one conversation. Real templates take a thousandth of it."""
@@ -39,32 +38,11 @@ class RefusedError(Exception):
 
 
 class Guard:
-    """The child process. One is enough for a program, see `render`."""
+    """The child process. One is enough for a program, see `render_guarded`."""
 
     def __init__(self) -> None:
         self._child: subprocess.Popen[bytes] | None = None
         self._lock = threading.Lock()
-
-    def render(
-        self,
-        template: str,
-        special_tokens: Mapping[str, Any],
-        messages: Sequence[Mapping[str, Any]],
-        *,
-        tools: Any = None,
-        generation: bool = False,
-        date: str = "",
-    ) -> str:
-        """The text that `tokenizer.apply_chat_template(tokenize=False)` gives.
-
-        Raises:
-            OverLimitError: more than `SECONDS` or `MEGABYTES`.
-            RefusedError: the template raised, is no template, or asked for what the sandbox forbids.
-        """
-        (text,) = self.render_batch(template, special_tokens, [(messages, tools)], generation=generation, date=date)
-        if isinstance(text, RefusedError):
-            raise text
-        return text
 
     def render_batch(
         self,
@@ -75,10 +53,11 @@ class Guard:
         generation: bool = False,
         date: str = "",
     ) -> list[str | RefusedError]:
-        """The same for many (messages, tools) at once, each within its own `SECONDS`.
+        """The text that `tokenizer.apply_chat_template(tokenize=False)` gives for each (messages, tools), or why it is
+        refused: the template raised, is no template, or asked for what the sandbox forbids.
 
         Raises:
-            OverLimitError: one of them took more than it may have; render them one by one to see which.
+            OverLimitError: one of them took more than `SECONDS` or `MEGABYTES`; render them one by one to see which.
         """
         asked = {"template": template, "special": dict(special_tokens), "generation": generation, "date": date,
                  "conversations": [[list(messages), tools] for messages, tools in conversations]}  # fmt: skip
@@ -135,57 +114,65 @@ def _cause(signal_number: int) -> str:
 
 _guard = Guard()
 atexit.register(_guard.close)
-render = _guard.render
-render_batch = _guard.render_batch
+render_guarded = _guard.render_batch
 
 
 def render_here(
     template: str,
     special_tokens: Mapping[str, Any],
-    conversations: Sequence[Sequence[Mapping[str, Any]]],
+    conversations: Sequence[tuple[Sequence[Mapping[str, Any]], Any]],
     *,
-    tools: Any = None,
     generation: bool = False,
     date: str = "",
-) -> list[str]:
-    """The same in this process and without a limit, for a template that is trusted.
+) -> list[str | RefusedError]:
+    """The same in this process and without a limit: for a template that is trusted."""
+    return [
+        or_refusal(_rendered, template, special_tokens, messages, tools, generation, date)
+        for messages, tools in conversations
+    ]
 
-    It is what `apply_chat_template` calls once it has made plain dicts without None of the messages, which ours are.
-    """
+
+def or_refusal(write: Callable[..., str], *asked: Any) -> str | RefusedError:
+    """What a template writes, or says where it refuses."""
+    import jinja2
+
+    try:
+        return write(*asked)
+    except (jinja2.TemplateError, TypeError, ValueError, KeyError, IndexError) as error:
+        return RefusedError(str(error))
+
+
+def _rendered(
+    template: str, special_tokens: Mapping[str, Any], messages: Sequence[Mapping[str, Any]], tools: Any,
+    generation: bool, date: str,
+) -> str:  # fmt: skip
+    # What `apply_chat_template` calls once it has made plain dicts without None of the messages, which ours are.
     from transformers.utils.chat_template_utils import render_jinja_template
 
     asked: Any = {**special_tokens, "date_string": date}
-    texts, _ = render_jinja_template(
-        list(conversations), tools=tools, chat_template=template, add_generation_prompt=generation, **asked
+    (text,), _ = render_jinja_template(
+        [list(messages)], tools=tools, chat_template=template, add_generation_prompt=generation, **asked
     )
-    return list(texts)
-
-
-_HEAD = struct.Struct(">Q?")
-"""Bytes that follow, and whether orjson wrote them."""
+    return str(text)
 
 
 def _write(pipe: BinaryIO | Any, value: Any) -> None:
-    fast = True
-    try:
-        body = orjson.dumps(value, default=str)
-    except orjson.JSONEncodeError:  # half of a character pair, an integer of more than 64 bits: json knows them
-        fast, body = False, json.dumps(value, default=str).encode()
-    pipe.write(_HEAD.pack(len(body), fast) + body)
+    body = fast_json.dumps(value, default=str, halves=True)
+    pipe.write(struct.pack(">Q", len(body)) + body)
     pipe.flush()
 
 
 def _read(pipe: BinaryIO | Any) -> dict[str, Any]:
-    head = pipe.read(_HEAD.size)
-    if len(head) < _HEAD.size:
+    head = pipe.read(8)
+    if len(head) < 8:
         raise EOFError
-    size, fast = _HEAD.unpack(head)
+    size = struct.unpack(">Q", head)[0]
     if size > 1 << 30:
         raise EOFError
     body = pipe.read(size)
     if len(body) < size:
         raise EOFError
-    return dict(orjson.loads(body) if fast else json.loads(body))
+    return dict(fast_json.loads(body))
 
 
 # --- the child --------------------------------------------------------------------------------------------------------
@@ -220,10 +207,9 @@ def _work() -> None:
         for messages, tools in asked["conversations"]:
             signal.setitimer(signal.ITIMER_PROF, SECONDS)  # nobody handles its signal, so that it ends us whatever runs
             try:
-                (text,) = render_here(
-                    asked["template"], asked["special"], [messages],
-                    tools=tools, generation=asked["generation"], date=asked["date"],
-                )  # fmt: skip
+                text = _rendered(
+                    asked["template"], asked["special"], messages, tools, asked["generation"], asked["date"]
+                )
                 answers.append({"text": text})
             except BaseException as error:  # whatever it is, it is an answer
                 answers.append({"kind": type(error).__name__, "message": str(error)[:2000]})

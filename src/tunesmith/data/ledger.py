@@ -10,8 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, Literal, NamedTuple, Self
 
-import orjson
-
+from tunesmith.data import fast_json
 from tunesmith.errors import DataError
 
 Outcome = Literal["trained", "validation", "test", "dropped"]
@@ -120,7 +119,7 @@ class Ledger:
             line = {"place": place, "id": id, "split": split, "outcome": outcome}
             if reason:
                 line |= {"reason": reason, "detail": detail}
-            self._file.write(orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE))
+            self._file.write(fast_json.dumps(line, halves=True) + b"\n")
 
     def drop(self, dropped: Dropped, split: str) -> None:
         """Settle a row as dropped."""

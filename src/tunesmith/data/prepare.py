@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import gc
-import hashlib
 import logging
 import re
 import shutil
-import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -16,31 +14,19 @@ from pathlib import Path
 from typing import Any
 
 from tunesmith.config.schema import RunConfig, Source
-from tunesmith.data.cache import (
-    RowWriter,
-    TokensDataset,
-    cache_key,
-    file_digest,
-    new_entry,
-    open_entry,
-    read_examples,
-    write_examples,
-)
+from tunesmith.data.cache import RowWriter, TokensDataset, new_entry, open_entry, read_examples, write_examples
+from tunesmith.data.identity import FORMAT, data_key
 from tunesmith.data.leaks import Detective, Pair, against, gate, held, policy_of
 from tunesmith.data.ledger import Dropped, Ledger, LedgerSummary, Outcome
 from tunesmith.data.phrase import phrased
 from tunesmith.data.pool import Lines, Pool, Pooled, Progress, Seen
 from tunesmith.data.render import Renderer
-from tunesmith.data.sources import read_records, source_files
 from tunesmith.data.splits import assign_split, example_key, prompt_key
-from tunesmith.data.template import DATE
 from tunesmith.errors import DataError
 from tunesmith.types import Example, Finding, Task, Tokens
 
 log = logging.getLogger(__name__)
 
-FORMAT = 4
-"""Part of the cache's key: raise it when the same inputs would give other rows."""
 _BATCH = 512
 _BATCH_BYTES = 4_000_000
 """Rows, and bytes of them, that are rendered together."""
@@ -89,7 +75,7 @@ def prepare_dataset(
     """
     data = config.data
     renderer = Renderer(tokenizer, config.model.end_token, max_length=data.max_length, too_long=data.too_long)
-    key = _key(config, task, renderer, cache_dir)
+    key = data_key(config, task, renderer, cache_dir)
     folder = cache_dir / key
     if open_entry(folder) is None:
         _build(config, task, renderer, folder, ledger_path)
@@ -327,17 +313,15 @@ def _pool(examples: Iterable[Example], pool: Pool, config: RunConfig, findings: 
     share = config.data.validation_share
 
     def aside(identity: str) -> bool:
-        return assign_split(identity, config.seed, {"validation": share}) == "validation"
+        return share > 0 and assign_split(identity, config.seed, {"validation": share}) == "validation"
 
     groups: set[str] = set()
     found = [0, 0]
     for example in examples:
         prompt = prompt_key(example)
-        sides = _BY_PROMPT if share and aside(prompt) else 0
-        if example.group and share:
-            sides |= _BY_GROUP if aside(example.group) else 0
-        elif sides:
-            sides |= _BY_GROUP
+        by_prompt = aside(prompt)
+        by_group = aside(example.group) if example.group else by_prompt
+        sides = _BY_PROMPT * by_prompt | _BY_GROUP * by_group
         found[sides & _BY_GROUP] += 1
         if example.group and not all(found):  # afterwards nobody asks
             groups.add(example.group)
@@ -464,70 +448,3 @@ def _remarks(config: RunConfig, renderer: Renderer, rows: TokensDataset) -> list
             )
         )
     return findings
-
-
-# --- identity ---------------------------------------------------------------------------------------------------------
-
-
-def _key(config: RunConfig, task: Task, renderer: Renderer, cache_dir: Path) -> str:
-    """Digest of everything the rows depend on."""
-    data = config.data
-    sources = {"train": data.train, "validation": data.validation, **{f"test:{n}": s for n, s in data.test.items()}}
-    sources |= {f"against:{at}": source for at, source in enumerate(data.leaks.against)}
-    module = sys.modules[type(task).__module__].__file__
-    return cache_key(
-        {
-            "format": FORMAT,
-            "sources": {name: _source_identity(s, config, cache_dir) for name, s in sources.items() if s is not None},
-            "task": [type(task).__qualname__, task.name, task.version, _placeless(config.task.model_dump())],
-            "task_code": file_digest(Path(module), cache_dir) if module else "",
-            "task_files": [[path.name, file_digest(path, cache_dir)] for path in _files_in(config.task.model_dump())],
-            "tokenizer": hashlib.blake2b(renderer.serialised.encode(), digest_size=16).hexdigest(),
-            "template": renderer.template.text,
-            "special": [renderer.tokenizer.bos_token, renderer.tokenizer.eos_token, config.model.end_token, DATE],
-            "lengths": [data.max_length, data.too_long, data.max_record_bytes],
-            "split": [config.seed, data.validation_share, data.max_dropped],
-            "leaks": data.leaks.model_dump(mode="json", exclude={"against"}),
-        }
-    )
-
-
-def _source_identity(source: Source, config: RunConfig, cache_dir: Path) -> list[Any]:
-    settings = source.model_dump(mode="json")
-    files = source_files(source)
-    if files is not None:
-        settings["path"] = ""  # the bytes count, not where they lie
-        identity: list[Any] = [[file.name, file_digest(file, cache_dir)] for file in files]
-    else:  # a function or a Hub data set has no bytes to look at, so its records are read
-        identity = [hashlib.blake2b("".join(_identities(source, config)).encode(), digest_size=16).hexdigest()]
-    if source.formatter:
-        module = sys.modules.get(source.formatter.partition(":")[0])
-        if module is not None and module.__file__:
-            identity.append(file_digest(Path(module.__file__), cache_dir))
-    return [settings, *identity]
-
-
-def _identities(source: Source, config: RunConfig) -> Iterator[str]:
-    for item in read_records(source, config.data.max_record_bytes):
-        yield f"{item.place}{item.reason}" if isinstance(item, Dropped) else item.id
-
-
-def _placeless(value: Any) -> Any:
-    """Settings as plain values, files by their names alone: their bytes count, not where they lie."""
-    if isinstance(value, Path):
-        return value.name
-    if isinstance(value, Mapping):
-        return {str(key): _placeless(item) for key, item in value.items()}
-    return [_placeless(item) for item in value] if isinstance(value, list | tuple) else value
-
-
-def _files_in(value: Any) -> Iterator[Path]:
-    if isinstance(value, Path):
-        if value.is_file():
-            yield value
-    elif isinstance(value, Mapping):
-        for item in value.values():
-            yield from _files_in(item)
-    elif isinstance(value, list | tuple):
-        for item in value:
-            yield from _files_in(item)

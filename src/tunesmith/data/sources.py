@@ -21,6 +21,7 @@ from typing import Any, BinaryIO, cast
 import orjson
 
 from tunesmith.config.schema import Source
+from tunesmith.data import fast_json
 from tunesmith.data.ledger import Dropped
 from tunesmith.data.qdrant import is_qdrant, read_points
 from tunesmith.errors import DataError
@@ -467,23 +468,12 @@ def _too_large(place: str, size: int, limit: int) -> Dropped:
     return Dropped(place, "record too large", detail)
 
 
-_encode = json.JSONEncoder(sort_keys=True, ensure_ascii=False, default=str).encode
-
-
-def _canonical(fields: Any) -> bytes:
-    """The same bytes for the same fields in any order."""
-    try:
-        return orjson.dumps(fields, default=str, option=orjson.OPT_SORT_KEYS)
-    except orjson.JSONEncodeError:  # an integer of more than 64 bits, a key that is a number: json knows them
-        return _encode(fields).encode("utf-8")
-
-
 def _record(fields: Any, path: str, number: int) -> Record | Dropped:
     place = f"{path}:{number}"
     if not isinstance(fields, dict | Mapping):  # dict first: asking an abstract class takes longer
         return Dropped(place, "not an object", f"a record is an object with named fields, this is {_kind(fields)}")
     try:
-        canonical = _canonical(fields)
+        canonical = fast_json.dumps(fields, default=str, option=orjson.OPT_SORT_KEYS)
     except UnicodeEncodeError:
         return Dropped(place, "lone surrogate", "half of a character pair (\\ud800-\\udfff) stands alone")
     except (TypeError, RecursionError) as error:

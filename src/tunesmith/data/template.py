@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from tunesmith.data.formats import RowRefused
-from tunesmith.data.guarded import OverLimitError, RefusedError, render, render_batch, render_here
+from tunesmith.data.guarded import OverLimitError, RefusedError, or_refusal, render_guarded, render_here
 from tunesmith.errors import DataError
 from tunesmith.types import Message
 
@@ -118,8 +118,7 @@ class Template:
         self.text = text
         self._tokenizer = tokenizer
         self._template = _CLOCK + text if "strftime_now" in text else text
-        self._usual = _renders_as_usual(tokenizer)
-        self._trusted = self._usual and text == _shipped()
+        self._render = self._renderer()
         self.end_token = end_token
         added = tokenizer.added_tokens_decoder
         special = {token.content for token in added.values() if token.special}
@@ -140,36 +139,42 @@ class Template:
         self, messages: Sequence[Mapping[str, Any]], place: str, generation: bool = False, tools: Any = None
     ) -> str:
         """The text the template writes. Raises RowRefused with what the template says where it refuses."""
-        import jinja2
-
         try:
-            if not self._usual:
-                text: str = self._tokenizer.apply_chat_template(
-                    list(messages), tools=tools, tokenize=False, add_generation_prompt=generation,
-                    chat_template=self._template, date_string=DATE,
-                )  # fmt: skip
-            elif self._trusted:
-                special = self._tokenizer.special_tokens_map
-                (text,) = render_here(
-                    self._template, special, [messages], tools=tools, generation=generation, date=DATE
-                )
-            else:
-                text = render(
-                    self._template, self._tokenizer.special_tokens_map, messages,
-                    tools=tools, generation=generation, date=DATE,
-                )  # fmt: skip
+            special = self._tokenizer.special_tokens_map
+            (text,) = self._render(self._template, special, [(messages, tools)], generation=generation, date=DATE)
         except OverLimitError as error:
             raise DataError(
                 f"the chat template takes {error} for one conversation",
                 place=place or str(self._tokenizer.name_or_path),
                 remedy="do not use this model's template: set model.chat_template to a Jinja file of your own",
             ) from error
-        except (RefusedError, jinja2.TemplateError, TypeError, ValueError, KeyError, IndexError) as error:
+        if isinstance(text, RefusedError):
             roles = [str(message["role"]) for message in messages]
             remedy = _LOST["system"] if "system" in roles else _LOST["user"]
-            detail = f"{error} (roles: {', '.join(roles)})"
-            raise RowRefused("template refuses", detail, place=place, remedy=remedy) from error
+            detail = f"{text} (roles: {', '.join(roles)})"
+            raise RowRefused("template refuses", detail, place=place, remedy=remedy) from text
         return text
+
+    def _renderer(self) -> Callable[..., list[str | RefusedError]]:
+        """What renders it: the tokenizer, where it has code of its own; this process, where the text is ours; else the
+        guarded child."""
+        if _renders_as_usual(self._tokenizer):
+            return render_here if self.text == _shipped() else render_guarded
+
+        def itself(
+            template: str, _: Any, conversations: Sequence[Any], *, generation: bool = False, date: str
+        ) -> list[str | RefusedError]:
+            def write(messages: Sequence[Mapping[str, Any]], tools: Any) -> str:
+                return str(
+                    self._tokenizer.apply_chat_template(
+                        list(messages), tools=tools, tokenize=False, add_generation_prompt=generation,
+                        chat_template=template, date_string=date,
+                    )
+                )  # fmt: skip
+
+            return [or_refusal(write, messages, tools) for messages, tools in conversations]
+
+        return itself
 
     def lay_out(self, messages: Sequence[Message], place: str = "", tools: Any = None) -> Layout:
         """Render a conversation and find what is trained in it.
@@ -220,22 +225,11 @@ class Template:
         if len(conversations) < 2:
             return [None] * len(conversations)
         turns = [([_as_dict(message) for message in messages], tools) for messages, _, tools in conversations]
-        special = self._tokenizer.special_tokens_map
         try:
-            if self._usual and not self._trusted:
-                found = render_batch(self._template, special, turns, date=DATE)
-                return [text if isinstance(text, str) else None for text in found]
-            if any(tools for _, tools in turns):
-                return [None] * len(conversations)
-            asked = [messages for messages, _ in turns]
-            if self._trusted:
-                return [*render_here(self._template, special, asked, date=DATE)]
-            written: list[str | None] = self._tokenizer.apply_chat_template(
-                asked, tokenize=False, chat_template=self._template, date_string=DATE
-            )
-            return written
-        except Exception:  # one of them says no, or takes too much
+            found = self._render(self._template, self._tokenizer.special_tokens_map, turns, date=DATE)
+        except OverLimitError:
             return [None] * len(conversations)
+        return [text if isinstance(text, str) else None for text in found]
 
     def _lay_out(
         self, messages: Sequence[Message], place: str, tools: Any, shape: Shape, slots: list[Slot], text: str | None

@@ -12,7 +12,7 @@ import pytest
 
 from tunesmith.data import guarded
 from tunesmith.data.formats import RowRefused
-from tunesmith.data.guarded import Guard, OverLimitError, RefusedError, render, render_here
+from tunesmith.data.guarded import Guard, OverLimitError, RefusedError, render_guarded, render_here
 from tunesmith.data.render import Renderer
 from tunesmith.data.template import DATE, Template
 from tunesmith.errors import DataError
@@ -137,13 +137,15 @@ def test_the_child_writes_what_the_tokenizer_writes(tiny_tokenizer: Any) -> None
                 expected = tokenizer.apply_chat_template(
                     messages, tokenize=False, add_generation_prompt=generation, date_string=DATE
                 )
-                said = render(text, tokenizer.special_tokens_map, messages, generation=generation, date=DATE)
+                (said,) = render_guarded(
+                    text, tokenizer.special_tokens_map, [(messages, None)], generation=generation, date=DATE
+                )
                 assert said == expected
 
 
 def test_the_child_is_told_what_only_json_can_say() -> None:
     for content in ("\ud800", 10**30):
-        said = render("{{ messages[0].content }}", {}, [{"role": "user", "content": content}])
+        (said,) = render_guarded("{{ messages[0].content }}", {}, [([{"role": "user", "content": content}], None)])
         assert said == str(content)
 
 
@@ -162,7 +164,8 @@ def test_the_shipped_template_is_written_as_the_tokenizer_writes_it() -> None:
             turns, tokenize=False, add_generation_prompt=generation, date_string=DATE
         )
         special = tokenizer.special_tokens_map
-        assert render_here(tokenizer.chat_template, special, turns, generation=generation, date=DATE) == expected
+        asked = [(messages, None) for messages in turns]
+        assert render_here(tokenizer.chat_template, special, asked, generation=generation, date=DATE) == expected
 
 
 def test_the_child_has_no_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -170,7 +173,7 @@ def test_the_child_has_no_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "canary")
     guard = Guard()
     try:
-        guard.render(SOUND, {}, [{"role": "user", "content": "x"}])
+        guard.render_batch(SOUND, {}, [([{"role": "user", "content": "x"}], None)])
         child = guard._child
         assert child is not None
         environment = Path(f"/proc/{child.pid}/environ").read_bytes()
@@ -181,22 +184,22 @@ def test_the_child_has_no_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_child_that_is_gone_is_replaced() -> None:
     guard = Guard()
-    messages = [{"role": "user", "content": "x"}]
+    asked = [([{"role": "user", "content": "x"}], None)]
     try:
-        first = guard.render(SOUND, {}, messages)
+        first = guard.render_batch(SOUND, {}, asked)
         assert guard._child is not None
         os.kill(guard._child.pid, 9)
         guard._child.wait()
-        assert guard.render(SOUND, {}, messages) == first
+        assert guard.render_batch(SOUND, {}, asked) == first
     finally:
         guard.close()
 
 
 def test_limits_and_refusals_are_told_apart() -> None:
     with pytest.raises(OverLimitError):
-        render(BOMB, {}, [{"role": "user", "content": "x"}])
-    with pytest.raises(RefusedError):
-        render("{{", {}, [{"role": "user", "content": "x"}])
+        render_guarded(BOMB, {}, [([{"role": "user", "content": "x"}], None)])
+    (refused,) = render_guarded("{{", {}, [([{"role": "user", "content": "x"}], None)])
+    assert isinstance(refused, RefusedError)
 
 
 def test_the_shipped_template_needs_no_child(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -204,6 +207,6 @@ def test_the_shipped_template_needs_no_child(monkeypatch: pytest.MonkeyPatch) ->
 
     import tunesmith
 
-    monkeypatch.setattr("tunesmith.data.template.render", lambda *_, **__: pytest.fail("it is our own"))
+    monkeypatch.setattr("tunesmith.data.template.render_guarded", lambda *_, **__: pytest.fail("it is our own"))
     tokenizer = AutoTokenizer.from_pretrained(Path(tunesmith.__file__).parent / "demo_base")
     assert len(Renderer(tokenizer).render(Example("1", ASKED)).input_ids) > 5

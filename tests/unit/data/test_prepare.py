@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from tunesmith.config.schema import RunConfig
-from tunesmith.data import prepare as prepare_module
+from tunesmith.data import identity
 from tunesmith.data.ledger import Dropped, Ledger
 from tunesmith.data.prepare import Prepared, prepare_dataset
 from tunesmith.data.splits import assign_split
@@ -200,7 +200,7 @@ def test_the_cache_key_changes_with_everything_rows_depend_on_and_nothing_else(
 def test_other_code_makes_another_key(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     train = write(tmp_path / "train.jsonl", things(30))
     before = run({"train": str(train)}).key
-    monkeypatch.setattr(prepare_module, "FORMAT", prepare_module.FORMAT + 1)
+    monkeypatch.setattr(identity, "FORMAT", identity.FORMAT + 1)
     assert run({"train": str(train)}).key != before
 
 
