@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import resource
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -106,7 +107,7 @@ def _open_locked(
     run = run_dir(config)
     if fresh and run.root.exists():
         _set_aside(run.root)
-    elif not resume and run.config.exists() and not _has_learnt(run) and _differing(run, config):
+    elif not resume and _may_begin_anew(run, config) and _differing(run, config):
         aside = _set_aside(run.root)
         announce("run", f"the earlier run of this name had not trained a step and has other settings: now in {aside}")
     mirror = stack.enter_context(mirrored(config, run, fresh=fresh, announce=announce))
@@ -185,8 +186,11 @@ def _differing(run: RunDir, config: RunConfig) -> list[str]:
     return differences(deciding(load_config(run.config, environ={}).config), deciding(config))
 
 
-def _has_learnt(run: RunDir) -> bool:
-    return run.adapter.exists() or (run.checkpoints.exists() and any(run.checkpoints.iterdir()))
+def _may_begin_anew(run: RunDir, config: RunConfig) -> bool:
+    """Whether nothing was learnt here or in a mirror, and no process beside this one looks at the folder."""
+    alone = config.checkpoints.mirror is None and int(os.environ.get("WORLD_SIZE") or 1) == 1
+    learnt = run.adapter.exists() or (run.checkpoints.exists() and any(run.checkpoints.iterdir()))
+    return alone and run.config.exists() and not learnt
 
 
 def _require_same(run: RunDir, config: RunConfig) -> None:

@@ -96,6 +96,15 @@ def test_a_run_that_failed_before_its_first_step_is_begun_anew_with_the_setting_
         pipeline.run(load(recipe, "exports=[]", "data.max_length=8"))
 
 
+def test_a_folder_that_others_look_at_is_not_set_aside(recipe, tmp_path, monkeypatch):
+    with pytest.raises(DataError, match="max_length"):
+        pipeline.run(load(recipe, "exports=[]", "data.max_length=8"))
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(ConfigError, match="max_length: 8 then, 512 now"):
+        pipeline.run(load(recipe, "exports=[]", "data.max_length=512"))
+    assert not (tmp_path / "runs" / "tiny.old1").exists()
+
+
 def test_a_failed_run_says_so_and_the_same_call_continues_it(recipe, monkeypatch):
     import tunesmith.export
 
