@@ -79,6 +79,7 @@ class Stop:
         self._process = os.getpid()
         self._before: dict[int, Any] = {}
         self._wakeup_before = -1
+        self._unraisable_before = sys.unraisablehook
         self._pipe: tuple[int, int] | None = None
 
     @classmethod
@@ -107,6 +108,7 @@ class Stop:
                 if number == _WAKE or signal.getsignal(number) is not signal.SIG_IGN:  # `nohup` and `&` mean it
                     self._before[number] = signal.signal(number, self._handle)
             self._wakeup_before = signal.set_wakeup_fd(write, warn_on_full_buffer=False)
+            self._unraisable_before, sys.unraisablehook = sys.unraisablehook, self._unraisable
             _listening.append(self)
         threading.Thread(target=self._watch, name="stop", daemon=True).start()
         if self._notice is not None:
@@ -120,6 +122,7 @@ class Stop:
         if self in _listening:
             _listening.remove(self)
             signal.set_wakeup_fd(self._wakeup_before)
+            sys.unraisablehook = self._unraisable_before
             for number, handler in self._before.items():
                 signal.signal(number, handler)
         if self._pipe is not None:
@@ -161,6 +164,13 @@ class Stop:
             self._raised = True
             raise Interrupt
 
+    def _unraisable(self, lost: sys.UnraisableHookArgs) -> None:
+        """Python drops what is raised in a finalizer or a weak reference's callback: ours comes again (`_finish`)."""
+        if lost.exc_type is Interrupt:
+            self._raised = False
+        else:
+            self._unraisable_before(lost)
+
     # --- asking and answering -------------------------------------------------------------------------------------
 
     def ask(self, reason: str, remedy: str = "") -> None:
@@ -183,9 +193,11 @@ class Stop:
         self._finished.set()
         if self._at_once:
             self._leave()
-        # Sent again until it was heard: one that arrives just before a system call does not interrupt it.
-        while self._before and not self._raised and not self._closed.is_set():
-            signal.pthread_kill(threading.main_thread().ident or 0, _WAKE)
+        # Sent again until it was heard: one that arrives just before a system call does not interrupt it, and one
+        # that is raised in a finalizer is lost.
+        while self._before and not self._closed.is_set():
+            if not self._raised:
+                signal.pthread_kill(threading.main_thread().ident or 0, _WAKE)
             self._closed.wait(0.2)
 
     def _leave(self) -> None:

@@ -77,6 +77,30 @@ def test_no_except_clause_on_the_way_swallows_it() -> None:
             raise AssertionError("swallowed") from error
 
 
+class Slow:
+    """Where it is dropped, Python swallows whatever its finalizer raises."""
+
+    swallowed = False
+
+    def __del__(self) -> None:
+        try:
+            wait(5.0)
+        except KeyboardInterrupt:
+            type(self).swallowed = True
+            raise
+
+
+def test_a_request_that_a_finalizer_swallows_comes_again() -> None:
+    hook = sys.unraisablehook
+    with pytest.raises(StoppedError, match="stopped: SIGTERM"), Stop():
+        threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGTERM)).start()
+        slow = Slow()
+        del slow
+        assert Slow.swallowed
+        wait()
+    assert sys.unraisablehook is hook
+
+
 def test_a_limit_of_time_says_what_to_raise() -> None:
     with (
         pytest.raises(StoppedError, match=r"limits.max_hours \(0.001\)(.|\n)*a higher --max-hours continues"),

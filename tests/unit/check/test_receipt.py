@@ -70,7 +70,7 @@ def test_a_healthy_run_has_a_receipt_without_a_fault(receipt_of: Any) -> None:
         line_of(receipt, "train.max_steps").status == "resolved" and line_of(receipt, "train.max_steps").in_force == "8"
     )
     assert line_of(receipt, "evaluate.confidence").status == "idle"
-    assert line_of(receipt, "data.max_dropped").where.startswith("data/prepare.py:")
+    assert line_of(receipt, "data.max_dropped").where.startswith("data/identity.py:")
 
 
 MUTATIONS = {
