@@ -15,7 +15,7 @@ from __future__ import annotations
 import json
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -37,56 +37,61 @@ _AGREE = 8
 """So many of them must come out as before."""
 _REMEMBERED = 1 << 24
 """Characters of shared stretches that are kept from batch to batch."""
+_OPENING = 64
+"""Characters from a stretch's start in which a place may be told from ids alone."""
+_OPENINGS = 1024
+"""Different ones that are kept."""
+_KEEPING = {"Replace", "NFC", "Lowercase", "ByteLevel", "Split", "Digits"}
+"""Normalisers and pre-tokenisers under which no character of a text goes without a token."""
 
 
 class _Stretch:
     """A part of a text that was encoded on its own, with what stood before it for the tokenizer's sake (`lead`)."""
 
-    __slots__ = ("_encoding", "_lead", "_lead_tokens", "_text", "ids", "size")
+    __slots__ = ("_encoding", "_found", "_lead", "_lead_tokens", "_text", "ids", "size")
 
-    def __init__(self, ids: NDArray[np.int32], size: int, text: str, encoding: Encoding | None = None) -> None:
+    def __init__(self, text: str, ids: NDArray[np.int32], size: int, lead: int = 0, lead_tokens: int = 0) -> None:
         self.ids = ids
         self.size = size
         self._text = text
-        self._encoding = encoding
-        self._lead, self._lead_tokens = 0, 0
-
-    @classmethod
-    def of(cls, text: str, encoding: Encoding, lead: int = 0, lead_tokens: int = 0) -> _Stretch:
-        ids = np.array(encoding.ids[lead_tokens:], dtype=np.int32)
-        stretch = cls(ids, len(text) - lead, text, encoding)
-        stretch._lead, stretch._lead_tokens = lead, lead_tokens
-        return stretch
-
-    def offsets(self, tokenizer: Tokenizer) -> Encoding:
-        """The encoding, made again where it was not kept: a shared stretch is rarely asked for places."""
-        if self._encoding is None:
-            self._encoding = tokenizer.encode(self._text, add_special_tokens=False)
-        return self._encoding
+        self._lead, self._lead_tokens = lead, lead_tokens
+        self._encoding: Encoding | None = None
+        self._found = (0, 0)
 
     def forgetting(self) -> _Stretch:
         """The same without its encoding, which takes much more memory than its ids."""
-        if not self._lead:
-            self._encoding = None
+        self._encoding = None
         return self
 
-    def token_at(self, character: int, tokenizer: Tokenizer) -> int | None:
-        token = self.offsets(tokenizer).char_to_token(character + self._lead)
+    def token_at(self, character: int, encoder: Encoder) -> int | None:
+        if self._encoding is None and not self._lead and character <= _OPENING:
+            before = encoder.opening(self._text[:character])
+            if before is not None and len(before) < len(self.ids) and self.ids[: len(before)].tolist() == before:
+                self._found = (len(before), character)
+                return len(before)
+        token = self._places(encoder).char_to_token(character + self._lead)
         return None if token is None or token < self._lead_tokens else token - self._lead_tokens
 
-    def start_of(self, token: int, tokenizer: Tokenizer) -> int:
-        where = self.offsets(tokenizer).token_to_chars(token + self._lead_tokens)
+    def start_of(self, token: int, encoder: Encoder) -> int:
+        if self._encoding is None and token == self._found[0]:
+            return self._found[1]
+        where = self._places(encoder).token_to_chars(token + self._lead_tokens)
         return max(0, where[0] - self._lead) if where else 0
+
+    def _places(self, encoder: Encoder) -> Encoding:
+        if self._encoding is None:
+            self._encoding = encoder.places(self._text)
+        return self._encoding
 
 
 class Encoded:
     """The ids of one text, and where in it they are."""
 
-    def __init__(self, stretches: Sequence[_Stretch], tokenizer: Tokenizer) -> None:
+    def __init__(self, stretches: Sequence[_Stretch], encoder: Encoder) -> None:
         ids = [one.ids for one in stretches]
         self.ids: NDArray[np.int32] = ids[0] if len(ids) == 1 else np.concatenate(ids)
         self._stretches = stretches
-        self._tokenizer = tokenizer
+        self._encoder = encoder
         self._characters, self._tokens = [0], [0]
         for one in stretches:
             self._characters.append(self._characters[-1] + one.size)
@@ -95,13 +100,13 @@ class Encoded:
     def token_at(self, character: int) -> int | None:
         """The first token that holds a character, or None when the tokenizer left it out."""
         at = min(bisect_right(self._characters, character), len(self._stretches)) - 1
-        token = self._stretches[at].token_at(character - self._characters[at], self._tokenizer)
+        token = self._stretches[at].token_at(character - self._characters[at], self._encoder)
         return None if token is None else self._tokens[at] + token
 
     def start_of(self, token: int) -> int:
         """The character a token begins at."""
         at = min(bisect_right(self._tokens, token), len(self._stretches)) - 1
-        return self._characters[at] + self._stretches[at].start_of(token - self._tokens[at], self._tokenizer)
+        return self._characters[at] + self._stretches[at].start_of(token - self._tokens[at], self._encoder)
 
 
 class _Beginning:
@@ -134,8 +139,13 @@ class Encoder:
         self._cut = clean
         # What stands before a stretch that is taken out of the middle of a text, so that it is not its beginning.
         self._leads = ["", *clean[:1]]
-        model = json.loads(serialised)["model"]
+        made = json.loads(serialised)
+        model = made["model"]
         self._local = model.get("type") == "BPE" and not model.get("dropout")
+        self._spells = self._local and _spells(made)
+        self._unknown = self.tokenizer.token_to_id(model.get("unk_token") or "")
+        self._with_places = not self._spells
+        self._openings: dict[str, list[int] | None] = {}
         self._checked = False
         self._known: dict[str, _Stretch] = {}
         self._beginnings: dict[str, _Beginning | None] = {}
@@ -143,7 +153,7 @@ class Encoder:
 
     def encode(self, text: str) -> Encoded:
         """One text."""
-        return Encoded([_Stretch.of(text, self._plain([text])[0])], self.tokenizer)
+        return Encoded([self._stretch(text, self._plain([text])[0])], self)
 
     def encode_batch(self, texts: Sequence[str]) -> list[Encoded]:
         """Texts in order; each stretch that several share is encoded once."""
@@ -160,8 +170,8 @@ class Encoder:
         stretches |= self._from_beginnings([piece for piece in fresh if counts[piece] == 1 and len(piece) >= _LONG])
         whole = [piece for piece in fresh if piece not in stretches]
         for piece, encoding in zip(whole, self._plain(whole), strict=True):
-            stretches[piece] = [_Stretch.of(piece, encoding)]
-        encoded = [Encoded([s for piece in cut for s in stretches[piece]], self.tokenizer) for cut in pieces]
+            stretches[piece] = [self._stretch(piece, encoding)]
+        encoded = [Encoded([s for piece in cut for s in stretches[piece]], self) for cut in pieces]
         if not self._checked:
             self._checked = True
             alone = self._plain(texts[:_CHECKED])
@@ -184,14 +194,15 @@ class Encoder:
         rest = [known.lead + piece[known.head.size :] for piece, known in found]
         made: dict[str, list[_Stretch]] = {}
         for (piece, known), text, encoding in zip(found, rest, self._plain(rest), strict=True):
-            stretch = _Stretch.of(text, encoding, len(known.lead), known.lead_tokens)
+            stretch = self._stretch(text, encoding, len(known.lead), known.lead_tokens)
             if np.array_equal(stretch.ids[:_AGREE], known.tail[:_AGREE]):
                 made[piece] = [known.head, stretch]
         return made
 
     def _learn(self, texts: list[str]) -> None:
         """Encode beginnings, and find for each where it may be gone on from."""
-        for text, encoding in zip(texts, self._plain(texts), strict=True):
+        for text in texts:
+            encoding = self.tokenizer.encode(text, add_special_tokens=False)
             self._beginnings[text] = None
             self._remembered += len(text)
             ids = np.array(encoding.ids, dtype=np.int32)
@@ -201,13 +212,64 @@ class Encoder:
                 before = len(self._plain([lead])[0].ids) if lead else 0
                 again = self._plain([lead + text[where[0] :]])[0].ids
                 if again[before:] == encoding.ids[-_TAIL:]:
-                    head = _Stretch(ids[:-_TAIL], where[0], text)
+                    head = _Stretch(text, ids[:-_TAIL], where[0])
                     self._beginnings[text] = _Beginning(head, ids[-_TAIL:], lead, before)
                     break
 
+    def opening(self, text: str) -> list[int] | None:
+        """The ids of what a stretch begins with, where a stretch whose ids begin so goes on right after it.
+
+        That is so where tokens spell the text: the same ids are the same characters. None where they need not.
+        """
+        if text not in self._openings:
+            ids: list[int] = self.tokenizer.encode(text, add_special_tokens=False).ids
+            if len(self._openings) == _OPENINGS:
+                self._openings.clear()
+            self._openings[text] = ids if self._spells and self._unknown not in ids else None
+        return self._openings[text]
+
+    def places(self, text: str) -> Encoding:
+        """One stretch with the places of its tokens; the next ones are encoded with theirs at once."""
+        self._with_places = True
+        encoding: Encoding = self.tokenizer.encode(text, add_special_tokens=False)
+        return encoding
+
+    def _stretch(self, text: str, encoding: Encoding, lead: int = 0, lead_tokens: int = 0) -> _Stretch:
+        ids = np.array(encoding.ids[lead_tokens:], dtype=np.int32)
+        stretch = _Stretch(text, ids, len(text) - lead, lead, lead_tokens)
+        if self._with_places:
+            stretch._encoding = encoding
+        return stretch
+
     def _plain(self, texts: Sequence[str]) -> list[Encoding]:
-        encodings: list[Encoding] = self.tokenizer.encode_batch(list(texts), add_special_tokens=False)
+        encode = self.tokenizer.encode_batch if self._with_places else self.tokenizer.encode_batch_fast
+        encodings: list[Encoding] = encode(list(texts), add_special_tokens=False)
         return encodings
+
+
+def _spells(made: dict[str, Any]) -> bool:
+    """Whether the tokens of a serialised byte pair encoder spell the text: nothing is left out, put in or swallowed."""
+    model = made["model"]
+    if model.get("continuing_subword_prefix") or model.get("end_of_word_suffix"):
+        return False
+    if any(token["lstrip"] or token["rstrip"] for token in made["added_tokens"]):
+        return False
+    return all(
+        part["type"] in _KEEPING
+        and part.get("behavior") != "Removed"
+        and part.get("content") != ""
+        and not part.get("add_prefix_space")
+        for part in (*_parts(made["normalizer"]), *_parts(made["pre_tokenizer"]))
+    )
+
+
+def _parts(step: dict[str, Any] | None) -> Iterator[dict[str, Any]]:
+    """What a normaliser or a pre-tokeniser consists of."""
+    if step is not None and step["type"] == "Sequence":
+        for part in step.get("normalizers") or step.get("pretokenizers") or ():
+            yield from _parts(part)
+    elif step is not None:
+        yield step
 
 
 def _pieces(text: str, cut: Sequence[str]) -> list[str]:
