@@ -17,9 +17,11 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeVar
 
 from tunesmith.data import fast_json
+
+T = TypeVar("T")
 
 SECONDS = 0.5
 """Processor time for one conversation. Real templates take a thousandth of it."""
@@ -126,13 +128,18 @@ def render_here(
     date: str = "",
 ) -> list[str | RefusedError]:
     """The same in this process and without a limit: for a template that is trusted."""
+    if len(conversations) > 1 and not any(tools for _, tools in conversations):
+        asked = [messages for messages, _ in conversations]
+        texts = or_refusal(_rendered, template, special_tokens, asked, None, generation, date)
+        if not isinstance(texts, RefusedError):
+            return list(texts)
     return [
-        or_refusal(_rendered, template, special_tokens, messages, tools, generation, date)
+        or_refusal(_one_rendered, template, special_tokens, messages, tools, generation, date)
         for messages, tools in conversations
     ]
 
 
-def or_refusal(write: Callable[..., str], *asked: Any) -> str | RefusedError:
+def or_refusal(write: Callable[..., T], *asked: Any) -> T | RefusedError:
     """What a template writes, or says where it refuses."""
     import jinja2
 
@@ -142,18 +149,26 @@ def or_refusal(write: Callable[..., str], *asked: Any) -> str | RefusedError:
         return RefusedError(str(error))
 
 
-def _rendered(
+def _one_rendered(
     template: str, special_tokens: Mapping[str, Any], messages: Sequence[Mapping[str, Any]], tools: Any,
     generation: bool, date: str,
 ) -> str:  # fmt: skip
+    return _rendered(template, special_tokens, [messages], tools, generation, date)[0]
+
+
+def _rendered(
+    template: str, special_tokens: Mapping[str, Any], conversations: Sequence[Sequence[Mapping[str, Any]]], tools: Any,
+    generation: bool, date: str,
+) -> list[str]:  # fmt: skip
     # What `apply_chat_template` calls once it has made plain dicts without None of the messages, which ours are.
     from transformers.utils.chat_template_utils import render_jinja_template
 
     asked: Any = {**special_tokens, "date_string": date}
-    (text,), _ = render_jinja_template(
-        [list(messages)], tools=tools, chat_template=template, add_generation_prompt=generation, **asked
-    )
-    return str(text)
+    texts, _ = render_jinja_template(
+        [list(messages) for messages in conversations], tools=tools, chat_template=template,
+        add_generation_prompt=generation, **asked,
+    )  # fmt: skip
+    return [str(text) for text in texts]
 
 
 def _write(pipe: BinaryIO | Any, value: Any) -> None:
@@ -207,7 +222,7 @@ def _work() -> None:
         for messages, tools in asked["conversations"]:
             signal.setitimer(signal.ITIMER_PROF, SECONDS)  # nobody handles its signal, so that it ends us whatever runs
             try:
-                text = _rendered(
+                text = _one_rendered(
                     asked["template"], asked["special"], messages, tools, asked["generation"], asked["date"]
                 )
                 answers.append({"text": text})

@@ -206,14 +206,16 @@ class Template:
         return [result for result in results if result is not None]
 
     def _known_shape(self, messages: Sequence[Message], place: str, tools: Any) -> tuple[Shape, list[Slot]]:
-        slots, worded = _with_slots(messages)
-        if tools or any(message.extra for message in messages):
-            key: Any = _canonical([worded, [message.train for message in messages], tools])
+        key: Any
+        if not tools and all(map(_is_one_stretch, messages)):
+            slots = [Slot(at, message.content) for at, message in enumerate(messages)]
+            key = tuple((message.role, message.train) for message in messages)
         else:
-            key = tuple((turn["role"], turn["content"], m.train) for turn, m in zip(worded, messages, strict=True))
+            slots, worded = _with_slots(messages)
+            key = _canonical([worded, [message.train for message in messages], tools])
         shape = self._shapes.get(key)
         if shape is None:
-            shape = self._shape(messages, slots, worded, place, tools)
+            shape = self._shape(messages, *_with_slots(messages), place, tools)
             if len(self._shapes) >= _SHAPES:
                 self._shapes.clear()
             self._shapes[key] = shape
@@ -433,6 +435,13 @@ def _texts(value: Any) -> list[str]:
     if isinstance(value, Mapping):
         return [text for item in value.values() for text in _texts(item)]
     return [text for item in value for text in _texts(item)] if isinstance(value, list | tuple) else []
+
+
+def _is_one_stretch(message: Message) -> bool:
+    """Whether one slot takes its place: its text, with nothing that a template may treat on its own."""
+    if message.extra or not message.content or message.content.isspace():
+        return False
+    return message.role != "assistant" or "think>" not in message.content
 
 
 def _with_slots(messages: Sequence[Message], trained_only: bool = False) -> tuple[list[Slot], list[dict[str, Any]]]:
