@@ -1,6 +1,6 @@
 """Prepared data on disk, found by the digest of everything that made it; the manifest is written last.
 
-<cache>/<key>/train.ids  train.labels  train.offsets       flat numbers, memory-mapped; offsets are of the rows
+<cache>/<key>/train.ids  train.trained  train.offsets      flat numbers, memory-mapped; offsets are of the rows
               train.names  train.name_offsets              the examples' ids, likewise
               examples.jsonl  train.lines                  what each row was made of: start and size of its line
               validation.*  test-0.examples.jsonl  ledger.jsonl
@@ -44,7 +44,7 @@ _SETTLED_SECONDS = 2.0
 _FORGOTTEN_SECONDS = 7 * 86_400
 """A draft that nobody went on with for so long is removed."""
 _COLUMNS: dict[str, np.dtype[Any]] = {
-    "ids": np.dtype("<i4"), "labels": np.dtype("<i4"), "offsets": np.dtype("<i8"), "names": np.dtype("u1"),
+    "ids": np.dtype("<i4"), "trained": np.dtype("?"), "offsets": np.dtype("<i8"), "names": np.dtype("u1"),
     "name_offsets": np.dtype("<i8"), "lines": np.dtype("<i8"),
 }  # fmt: skip
 _BLOCK = 1 << 16
@@ -71,7 +71,8 @@ class TokensDataset(Sequence[Tokens]):
         start, stop = self._offsets[index], self._offsets[index + 1]
         first, last = self._name_offsets[index], self._name_offsets[index + 1]
         name = self._names[first:last].tobytes().decode()
-        return Tokens(name, np.asarray(self._input_ids[start:stop]), np.asarray(self._labels[start:stop]))
+        ids = np.asarray(self._input_ids[start:stop])
+        return Tokens(name, ids, np.where(self._trained[start:stop], ids, np.int32(IGNORE)))
 
     def __iter__(self) -> Iterator[Tokens]:
         return (self[index] for index in range(len(self)))
@@ -91,8 +92,9 @@ class TokensDataset(Sequence[Tokens]):
         for first in range(0, len(self), _BLOCK):
             starts = self._offsets[first : first + _BLOCK]
             stop = self._offsets[first + len(starts)] if first + len(starts) < len(self) else self._offsets[-1]
-            seen = self._labels[starts[0] : stop] != IGNORE
-            counts[first : first + len(starts)] = np.add.reduceat(seen, starts[: len(counts) - first] - starts[0])
+            seen = self._trained[starts[0] : stop]
+            where = starts[: len(counts) - first] - starts[0]
+            counts[first : first + len(starts)] = np.add.reduceat(seen, where, dtype=np.int64)
         return counts
 
     def example(self, index: int) -> Example:
@@ -112,8 +114,8 @@ class TokensDataset(Sequence[Tokens]):
         return self._column("ids")
 
     @cached_property
-    def _labels(self) -> NDArray[np.int32]:
-        return self._column("labels")
+    def _trained(self) -> NDArray[np.bool_]:
+        return self._column("trained")
 
     @cached_property
     def _names(self) -> NDArray[np.uint8]:
@@ -163,14 +165,22 @@ class RowWriter:
             self._append("name_offsets", [0])
 
     def add(self, rows: Sequence[Tokens], lines: Sequence[tuple[int, int]]) -> None:
-        """Append rows, each with start and size of its example's line in `examples.jsonl`."""
+        """Append rows, each with start and size of its example's line in `examples.jsonl`.
+
+        Raises:
+            ValueError: a label is another token than the one it stands at, which cannot be written.
+        """
         if not rows:
             return
         ends = self._at["ids"] + np.cumsum([len(one.input_ids) for one in rows])
         names = [one.id.encode() for one in rows]
         name_ends = self._at["names"] + np.cumsum([len(name) for name in names])
-        self._append("ids", np.concatenate([one.input_ids for one in rows]))
-        self._append("labels", np.concatenate([one.labels for one in rows]))
+        ids, labels = (np.concatenate([getattr(one, name) for one in rows]) for name in ("input_ids", "labels"))
+        trained = labels != IGNORE
+        if not np.array_equal(labels[trained], ids[trained]):
+            raise ValueError("a label is another token than the one it stands at")
+        self._append("ids", ids)
+        self._append("trained", trained)
         self._append("offsets", ends)
         self._append("names", np.frombuffer(b"".join(names), np.uint8))
         self._append("name_offsets", name_ends)

@@ -16,7 +16,7 @@ from tunesmith.data.sources import read_records, source_files
 from tunesmith.data.template import DATE
 from tunesmith.types import Task
 
-FORMAT = 4
+FORMAT = 5
 """Part of the key: raise it when the same inputs would give other rows."""
 
 

@@ -26,6 +26,8 @@ _BLOCK = 4096
 """Rows of the pool's table that are read at once."""
 _TABLE_KILOBYTES = 32_768
 """Memory of a table of keys; the rest of it is on disk."""
+_BUFFER = 1 << 18
+"""Bytes that are read and written at once: examples are longer than a line of text is."""
 _IN_MEMORY = 32_768
 """Keys that are not written to the table yet."""
 
@@ -95,8 +97,8 @@ class Lines:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._into = (folder / EXAMPLES).open("ab")
-        self._out = (folder / EXAMPLES).open("rb")
+        self._into = (folder / EXAMPLES).open("ab", _BUFFER)
+        self._out = (folder / EXAMPLES).open("rb", _BUFFER)
         self._end, self._at = self._into.tell(), 0  # telling is a call of the system
 
     def write(self, example: Example) -> tuple[int, int]:

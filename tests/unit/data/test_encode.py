@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tokenizers import AddedToken, normalizers, pre_tokenizers
 
 from tunesmith.data.encode import Encoder
 
@@ -38,8 +39,6 @@ def test_a_tokenizer_that_was_left_padding_does_not_pad_here(make_tokenizer: Any
 
 
 def test_a_normaliser_and_added_words_change_nothing(make_tokenizer: Any) -> None:
-    from tokenizers import AddedToken, normalizers
-
     tokenizer = make_tokenizer("chatml", "metaspace")
     # A normaliser and a token of several characters, both of which look at what stands around a special token.
     tokenizer.add_tokens([AddedToken(" many", special=False)])
@@ -96,3 +95,78 @@ def test_whatever_follows_a_common_beginning_no_id_changes(
     together.encode_batch([f"{SCHEMA} {n}" for n in range(3)])  # which is when both ways are compared
     found = together.encode_batch(texts)
     assert [one.ids.tolist() for one in found] == tokenizer(texts, add_special_tokens=False)["input_ids"]
+
+
+def unchanged(tokenizer: Any) -> None:
+    """As it is made."""
+
+
+def composed(tokenizer: Any) -> None:
+    tokenizer.backend_tokenizer.normalizer = normalizers.Sequence([normalizers.NFC(), normalizers.Lowercase()])
+
+
+def stripped(tokenizer: Any) -> None:
+    tokenizer.backend_tokenizer.normalizer = normalizers.Strip()
+
+
+def emptied(tokenizer: Any) -> None:
+    tokenizer.backend_tokenizer.normalizer = normalizers.Replace("b", "")
+
+
+def preceded(tokenizer: Any) -> None:
+    tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+
+
+def removed(tokenizer: Any) -> None:
+    split = pre_tokenizers.Split(" ", "removed")
+    tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.Sequence([split, pre_tokenizers.ByteLevel(False)])
+
+
+def swallowing(tokenizer: Any) -> None:
+    tokenizer.add_tokens([AddedToken("<|turn|>", special=True, rstrip=True)])
+
+
+def same_places(made: Encoder, text: str) -> None:
+    wanted = made.tokenizer.encode(text, add_special_tokens=False)
+    for at in range(len(text)):
+        (encoded,) = made.encode_batch([text])
+        token = encoded.token_at(at)
+        assert token == wanted.char_to_token(at)
+        if token is not None:
+            assert encoded.start_of(token) == wanted.token_to_chars(token)[0]
+        made._with_places = not made._spells  # as for the first text
+
+
+@pytest.mark.parametrize("kind", ["bytes", "metaspace"])
+@pytest.mark.parametrize("change", [unchanged, composed, stripped, emptied, preceded, removed, swallowing])
+@pytest.mark.parametrize("text", ["bab", " a b", "<|turn|>  a", "<|im_start|>e\u0301B日", "<|im_start|> b a"])
+def test_a_tokenizer_that_leaves_out_or_adds_is_asked_for_places(
+    make_tokenizer: Any, kind: str, change: Any, text: str
+) -> None:
+    tokenizer = make_tokenizer("chatml", kind)
+    change(tokenizer)
+    same_places(encoder(tokenizer), text)
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    kind=st.sampled_from(["bytes", "metaspace"]),
+    change=st.sampled_from([unchanged, composed, stripped, emptied, preceded, removed, swallowing]),
+    text=st.lists(st.sampled_from([*"ab é日B \n_1", "\u0301", "<|im_start|>", "<|turn|>", "the "]), max_size=12),
+)
+def test_a_place_told_from_ids_is_where_the_tokenizer_puts_it(
+    make_tokenizer: Any, kind: str, change: Any, text: list[str]
+) -> None:
+    tokenizer = make_tokenizer("chatml", kind)
+    change(tokenizer)
+    same_places(encoder(tokenizer), "".join(text))
+
+
+def test_places_are_told_from_ids_where_tokens_spell_the_text(make_tokenizer: Any) -> None:
+    made = encoder(make_tokenizer("chatml"))
+    texts = [f"<|im_start|>assistant\n {n} cats<|im_end|>" for n in range(9)]
+    for encoded in made.encode_batch(texts):
+        assert encoded.start_of(encoded.token_at(len("<|im_start|>assistant\n"))) == len("<|im_start|>assistant\n")
+    assert not made._with_places
+    encoded.token_at(len(texts[0]) - 20)
+    assert made._with_places

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 
 from tunesmith.config.schema import RunConfig
 from tunesmith.data.cache import TokensDataset, write_tokens
+from tunesmith.data.forest import plant_forest
 from tunesmith.data.prove import Proof, prove_labels
 from tunesmith.data.render import Renderer
 from tunesmith.data.show import mask, show_example, stats, token_texts
@@ -74,11 +76,6 @@ def nothing_trained(labels: Labels, ids: Labels) -> None:
     labels[:] = IGNORE
 
 
-def wrong_label(labels: Labels, ids: Labels) -> None:
-    at = np.flatnonzero(labels != IGNORE)[2]
-    labels[at] = ids[at] + 1
-
-
 def line_end_trained(labels: Labels, ids: Labels) -> None:
     labels[-1] = ids[-1]
 
@@ -89,7 +86,6 @@ FAULTS = [
     everything_trained,
     prompt_token_trained,
     nothing_trained,
-    wrong_label,
     line_end_trained,
 ]
 
@@ -104,6 +100,25 @@ def test_a_wrong_mask_in_one_row_is_found(dataset: Any, fault: Callable[[Labels,
     assert {(finding.level, finding.place) for finding in proof.findings if finding.level == "error"} == {
         ("error", "a.jsonl:24")
     }
+
+
+def test_a_label_that_packing_changes_is_found(dataset: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows, tokenizer, renderer = dataset()
+
+    def changed(*asked: Any) -> list[Any]:
+        planted = plant_forest(*asked)
+        return [replace(row, labels=np.where(row.labels == IGNORE, IGNORE, row.labels + 1)) for row in planted]
+
+    monkeypatch.setattr("tunesmith.data.prove.plant_forest", changed)
+    proof = prove_labels(rows, tokenizer, renderer, CONFIG)
+    assert {finding.check for finding in proof.findings} == {"labels.not_next_token"}
+
+
+def test_a_label_of_another_token_cannot_be_written(dataset: Any) -> None:
+    rows, _, _ = dataset()
+    wrong = replace(rows[0], labels=rows[0].labels + 1)
+    with pytest.raises(ValueError, match="a label is another token"):
+        write_tokens(rows.folder, "train", [wrong], [rows.example(0)])
 
 
 def test_two_bos_tokens_are_found(dataset: Any) -> None:
