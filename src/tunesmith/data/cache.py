@@ -260,8 +260,10 @@ def example_line(example: Example) -> bytes:
 def read_example_line(line: bytes) -> Example:
     """What `example_line` wrote."""
     fields = fast_json.loads(line)
-    messages = tuple(Message(**message) for message in fields.pop("messages"))
-    return Example(messages=messages, **fields)
+    fields["messages"] = tuple(
+        Message(turn["role"], turn["content"], turn["train"], turn["extra"]) for turn in fields["messages"]
+    )
+    return Example(**fields)
 
 
 # --- entries ----------------------------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ import json
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import Any
 
 import numpy as np
@@ -41,7 +41,7 @@ _OPENING = 64
 """Characters from a stretch's start in which a place may be told from ids alone."""
 _OPENINGS = 1024
 """Different ones that are kept."""
-_KEEPING = {"Replace", "NFC", "Lowercase", "ByteLevel", "Split", "Digits"}
+_KEEPING = {"NFC", "Lowercase", "ByteLevel", "Split", "Digits"}
 """Normalisers and pre-tokenisers under which no character of a text goes without a token."""
 
 
@@ -92,10 +92,8 @@ class Encoded:
         self.ids: NDArray[np.int32] = ids[0] if len(ids) == 1 else np.concatenate(ids)
         self._stretches = stretches
         self._encoder = encoder
-        self._characters, self._tokens = [0], [0]
-        for one in stretches:
-            self._characters.append(self._characters[-1] + one.size)
-            self._tokens.append(self._tokens[-1] + len(one.ids))
+        self._characters = [0, *accumulate(one.size for one in stretches)]
+        self._tokens = [0, *accumulate(map(len, ids))]
 
     def token_at(self, character: int) -> int | None:
         """The first token that holds a character, or None when the tokenizer left it out."""
@@ -201,8 +199,8 @@ class Encoder:
 
     def _learn(self, texts: list[str]) -> None:
         """Encode beginnings, and find for each where it may be gone on from."""
-        for text in texts:
-            encoding = self.tokenizer.encode(text, add_special_tokens=False)
+        encodings = self.tokenizer.encode_batch(texts, add_special_tokens=False)
+        for text, encoding in zip(texts, encodings, strict=True):
             self._beginnings[text] = None
             self._remembered += len(text)
             ids = np.array(encoding.ids, dtype=np.int32)
@@ -254,13 +252,13 @@ def _spells(made: dict[str, Any]) -> bool:
         return False
     if any(token["lstrip"] or token["rstrip"] for token in made["added_tokens"]):
         return False
-    return all(
-        part["type"] in _KEEPING
-        and part.get("behavior") != "Removed"
-        and part.get("content") != ""
-        and not part.get("add_prefix_space")
-        for part in (*_parts(made["normalizer"]), *_parts(made["pre_tokenizer"]))
-    )
+    return all(map(_keeps, (*_parts(made["normalizer"]), *_parts(made["pre_tokenizer"]))))
+
+
+def _keeps(part: dict[str, Any]) -> bool:
+    if part["type"] == "Replace":  # of one character, so that none on the other side of an edge is drawn in
+        return len(part["pattern"].get("String", "")) == 1 and part["content"] != ""
+    return part["type"] in _KEEPING and part.get("behavior") != "Removed" and not part.get("add_prefix_space")
 
 
 def _parts(step: dict[str, Any] | None) -> Iterator[dict[str, Any]]:

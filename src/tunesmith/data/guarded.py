@@ -21,7 +21,7 @@ from typing import Any, BinaryIO, TypeVar
 
 from tunesmith.data import fast_json
 
-T = TypeVar("T")
+_Written = TypeVar("_Written")
 
 SECONDS = 0.5
 """Processor time for one conversation. Real templates take a thousandth of it."""
@@ -139,7 +139,7 @@ def render_here(
     ]
 
 
-def or_refusal(write: Callable[..., T], *asked: Any) -> T | RefusedError:
+def or_refusal(write: Callable[..., _Written], *asked: Any) -> _Written | RefusedError:
     """What a template writes, or says where it refuses."""
     import jinja2
 

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tokenizers import AddedToken, normalizers, pre_tokenizers
+from tokenizers import AddedToken, Regex, normalizers, pre_tokenizers
 
 from tunesmith.data.encode import Encoder
 
@@ -113,6 +113,10 @@ def emptied(tokenizer: Any) -> None:
     tokenizer.backend_tokenizer.normalizer = normalizers.Replace("b", "")
 
 
+def collapsed(tokenizer: Any) -> None:
+    tokenizer.backend_tokenizer.normalizer = normalizers.Replace(Regex(r"\s+"), " ")
+
+
 def preceded(tokenizer: Any) -> None:
     tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
 
@@ -138,7 +142,7 @@ def same_places(made: Encoder, text: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["bytes", "metaspace"])
-@pytest.mark.parametrize("change", [unchanged, composed, stripped, emptied, preceded, removed, swallowing])
+@pytest.mark.parametrize("change", [unchanged, composed, stripped, emptied, collapsed, preceded, removed, swallowing])
 @pytest.mark.parametrize("text", ["bab", " a b", "<|turn|>  a", "<|im_start|>e\u0301B日", "<|im_start|> b a"])
 def test_a_tokenizer_that_leaves_out_or_adds_is_asked_for_places(
     make_tokenizer: Any, kind: str, change: Any, text: str
@@ -151,7 +155,7 @@ def test_a_tokenizer_that_leaves_out_or_adds_is_asked_for_places(
 @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     kind=st.sampled_from(["bytes", "metaspace"]),
-    change=st.sampled_from([unchanged, composed, stripped, emptied, preceded, removed, swallowing]),
+    change=st.sampled_from([unchanged, composed, stripped, emptied, collapsed, preceded, removed, swallowing]),
     text=st.lists(st.sampled_from([*"ab é日B \n_1", "\u0301", "<|im_start|>", "<|turn|>", "the "]), max_size=12),
 )
 def test_a_place_told_from_ids_is_where_the_tokenizer_puts_it(
