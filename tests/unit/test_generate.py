@@ -337,6 +337,23 @@ def test_coverage_prefers_what_leaves_less_out(tokenizer: Any, monkeypatch: pyte
     assert any(len(set(one.text)) < 2 for one in plain)
 
 
+class Thorough(Few):
+    """Would have five letters in an answer, and no more."""
+
+    def allows(self, text: str) -> bool:
+        return super().allows(text) and len(text) <= 5
+
+    def omits(self, text: str) -> int:
+        return 5 - len(text)
+
+
+def test_an_answer_that_leaves_something_out_does_not_end_the_search(tokenizer: Any) -> None:
+    model, prompts = tiny("mistral"), some_prompts(schemas=2, questions=4)
+    settings = Generate(max_new_tokens=6, beams=2, batch_size=3, coverage=50.0)
+    answers = generate(model, tokenizer, prompts, settings, {256}, constraints=[Thorough()] * 8)
+    assert [len(one.text) for one in answers] == [5] * 8
+
+
 class Proving(Few):
     """Says that only what ends in 4 works."""
 

@@ -45,6 +45,8 @@ class Beam:
     """Tokens since `text` last grew: bytes of a character that is not whole yet."""
     held: bool = True
     stopped: bool = False
+    worth: float = 0.0
+    """Its score less what it leaves out costs, once it has ended."""
 
 
 @dataclass(slots=True, eq=False)
@@ -66,15 +68,9 @@ class Answer:
         # PyTorch's generator looks at 32 bits of a seed: a hash of both numbers keeps neighbours apart.
         return cls([Beam(constraint)], torch.Generator().manual_seed(random.Random(f"{seed} {index}").getrandbits(32)))
 
-    def best(self, coverage: float) -> Beam:
-        """The likeliest that ended, less `coverage` nats for each thing that it leaves out; the first that works."""
-
-        def worth(beam: Beam) -> float:
-            if coverage and beam.held and isinstance(beam.constraint, Covers):
-                return beam.score - coverage * beam.constraint.omits(beam.text)
-            return beam.score
-
-        ranked = sorted(self.whole, key=worth, reverse=True)
+    def best(self) -> Beam:
+        """The ended one of most worth that works."""
+        ranked = sorted(self.whole, key=lambda beam: beam.worth, reverse=True)
         return next((beam for beam in ranked if self._works(beam)), ranked[0])
 
     def _works(self, beam: Beam) -> bool:
@@ -120,7 +116,7 @@ class Chooser:
 
     def completion(self, answer: Answer) -> Completion:
         """The best of an answer's beams."""
-        beam = answer.best(self.config.coverage)
+        beam = answer.best()
         spoken = beam.ids[:-1] if beam.stopped else beam.ids
         return Completion(self._decode(spoken), beam.stopped, len(beam.ids), beam.held)
 
@@ -148,7 +144,7 @@ class Chooser:
             beam = answer.live[i]
             extended = self._extended(beam, ranked[i].token(rank), -minus)
             if extended is not None and extended.stopped:
-                answer.whole.append(extended)
+                self._end(answer, extended)
             elif extended is not None:
                 new.append(extended)
                 came.append(i)
@@ -159,18 +155,27 @@ class Chooser:
             free.held = False
             extended = self._extended(free, ranked[0].token(0), free.score + ranked[0].score(0))
             assert extended is not None
-            (answer.whole if extended.stopped else new).append(extended)
+            if extended.stopped:
+                self._end(answer, extended)
+            else:
+                new.append(extended)
             came = [0]
         if new and len(new[0].ids) >= self.config.max_new_tokens:
-            if not answer.whole:
-                answer.whole = new
+            for beam in [] if answer.whole else new:
+                self._end(answer, beam)
             new = []
         answer.live = new
         return came[: len(new)]
 
+    def _end(self, answer: Answer, beam: Beam) -> None:
+        beam.worth = beam.score
+        if self.config.coverage and beam.held and isinstance(beam.constraint, Covers):
+            beam.worth -= self.config.coverage * beam.constraint.omits(beam.text)
+        answer.whole.append(beam)
+
     def _hopeless(self, score: float, answer: Answer, new: Sequence[Beam]) -> bool:
-        """Whether nothing this likely, or less, can matter any more."""
-        ended = sorted((beam.score for beam in answer.whole), reverse=True)
+        """Whether nothing this likely, or less, can matter any more, even if it leaves nothing out."""
+        ended = sorted((beam.worth for beam in answer.whole), reverse=True)
         enough = len(ended) >= self.config.beams and score <= ended[self.config.beams - 1]
         best = max([*ended[:1], *(beam.score for beam in new[:1])], default=score)
         return enough or score < best - _FAR

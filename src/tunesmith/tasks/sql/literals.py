@@ -24,6 +24,8 @@ _TIME = re.compile(r"\d{1,2}:")
 _QUOTED = re.compile(r"'((?:[^']|'')*)'")
 _ALONE = re.compile(r"(?<![\w.:,/-])\d[\d,]*(?:\.\d+)?(?![\w%:/-]|\s?%|[.,]\d)")
 """Numbers that a query writes as the question does: no part of a date, a time, an ordinal, a name, a percentage."""
+_THOUSANDS = re.compile(r"(?<![\w.:,/-])(\d+(?:\.\d+)?)\s?k\b")
+_SPELLED = re.compile(rf"\b({'|'.join(_NUMBERS)})\b(-[a-z])?")
 _DATE = re.compile(r"\d{4}(-\d{0,2}(-\d{0,2}([ T][\d:.+]*)?)?)?")
 
 
@@ -87,15 +89,25 @@ class Named:
 
     def __init__(self, question: str, spoken: frozenset[str] = frozenset()) -> None:
         asked, _, mentioned = question.partition("\n")
-        self._values = {plain(value) for value in _QUOTED.findall(mentioned)}
-        self._numbers = {_number(found) for found in _ALONE.findall(asked)}
+        self._values = {plain(value): roots(value) for value in _QUOTED.findall(mentioned)}
+        self._numbers = {_number(found) for found in _ALONE.findall(asked)} | _said(asked.lower())
         self._words = roots(asked) & spoken
 
     def missing_from(self, query: str) -> int:
-        """How many of them a query does without."""
+        """How many of them a query does without. A value may be met by a name: `without surgery` by `has_surgery`."""
         texts = {plain(text) for text in _QUOTED.findall(query)}
         numbers = {_number(found) for found in re.findall(r"\d+(?:\.\d+)?", query)}
-        return len(self._values - texts) + len(self._numbers - numbers) + len(self._words - roots(query))
+        words = roots(query)
+        values = sum(value not in texts and not made_of <= words for value, made_of in self._values.items())
+        return values + len(self._numbers - numbers) + len(self._words - words)
+
+
+def _said(lower: str) -> set[str]:
+    """Numbers in words or in thousands: `three pets`, `one-star`, `60k`. One and zero alone are rarely numbers."""
+    thousands = {_number(f"{float(found) * 1000:f}") for found in _THOUSANDS.findall(lower)}
+    return thousands | {
+        _NUMBERS[word] for word, joined in _SPELLED.findall(lower) if joined or word not in ("one", "zero")
+    }
 
 
 def _number(text: str) -> str:

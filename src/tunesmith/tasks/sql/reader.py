@@ -215,11 +215,15 @@ class Reader(Resolver):
     def _has_cause(self, text: str, closed: bool) -> bool:
         """Whether the question, or what the column holds, gives cause to compare with a text."""
         assert self.literals is not None
-        if self.domains is None or self.equalled is None or self.equalled not in self.domains:
+        table, column = self.equalled or ("", "")
+        holders = [name for name, named in self.names.tables.items() if column in named.columns]
+        places = [(name, column) for name in ([table] if table else holders)]
+        if self.domains is None or not places or any(place not in self.domains for place in places):
             return self.literals.text(text, closed)
         # What no column holds can only be what the question says: then the right answer is that there is none.
         foreign = not closed or self.domains.is_foreign(text)
-        return self.domains.holds(self.equalled, text, closed) or (foreign and self.literals.asks_for(text))
+        held = any(self.domains.holds(place, text, closed) for place in places)
+        return held or (foreign and self.literals.asks_for(text))
 
     def _number(self, token: str, closed: bool) -> None:
         if self.frame.kind == "type":

@@ -215,6 +215,8 @@ class Resolver:
             return None
         if source is not None and source.table is not None:
             self.place = (source.table, word)
+        elif qualifier is None and not scope.sources and scope.parent is None:
+            self.place = ("", word)  # before FROM: of whatever table has it
         return self.names.kind(source.table if source else None, word)
 
     def _suits(self, table: str | None, column: str) -> bool:

@@ -372,6 +372,17 @@ def test_a_text_that_a_column_must_equal_is_one_that_it_holds() -> None:
     assert refused_at(about, start + "species = 'dog' AND LOWER(city) = 'ennis'", step=3) is None
 
 
+def test_before_from_a_column_is_that_of_whatever_table_has_it() -> None:
+    domains = Domains({("owners", "city"): ["Cork", "San Sebastian"], ("pets", "species"): ["cat", "guinea_pig"]})
+    about = SchemaConstraint(render_schema(SCHEMA), "What share of the pets is a guinea-pig, or a cow?", domains)
+    start = "SELECT 100.0 * COUNT(*) FILTER (WHERE species = "
+    assert refused_at(about, start + "'guinea_pig') / COUNT(*) FROM pets", step=3) is None
+    assert refused_at(about, start + "'cow') / COUNT(*) FROM pets", step=3) is None, "no column holds it"
+    assert refused_at(about, start + "'guinea-pig')", step=1) is not None
+    assert refused_at(about, start + "'Cork')", step=1) is not None
+    assert refused_at(about, "SELECT COUNT(*) FILTER (WHERE name = 'guinea-pig') FROM pets", step=3) is None
+
+
 @pytest.mark.parametrize(
     ("question", "query", "missing"),
     [
@@ -383,6 +394,12 @@ def test_a_text_that_a_column_must_equal_is_one_that_it_holds() -> None:
         ("more than 1,000 euro in 2025", "SELECT 1 WHERE amount > 1000 AND at >= '2025-01-01'", 0),
         ("more than 1,000 euro in 2025", "SELECT 1 WHERE amount > 1", 2),
         ("under 2.50", "SELECT 1 WHERE price < 2.5", 0),
+        ("earning over 60k", "SELECT 1 WHERE salary > 60000", 0),
+        ("earning over 2.5k", "SELECT 1 WHERE salary > 3000", 1),
+        ("one-star reviews", "SELECT 1 WHERE rating = 1", 0),
+        ("one-star reviews", "SELECT name WHERE rating = 5", 1),
+        ("the top three, and which one", "SELECT 1 LIMIT 3", 0),
+        ("clinics without surgery\nservices.category = 'surgery'", "SELECT 1 WHERE NOT has_surgery", 0),
         ("the 3rd of 2025-03-01, 14:30, 20 %, Area51", "SELECT 1", 0),  # otherwise in a query, or part of a name
     ],
 )
