@@ -24,9 +24,9 @@ class Generate(Section):
     dropped for another. Needs temperature 0."""
     coverage: float = Field(0.0, ge=0, le=100)
     """Nats taken from a whole answer for each thing that the question names and the answer leaves out, when the best of
-    the beams is chosen (for SQL: values of `task.mentioned_values`, numbers, and words that tables and columns are
-    named by): a coverage penalty like that of Wu et al., 2016, arXiv 1609.08144. Works under `constrain`, with beams.
-    0 takes the likeliest."""
+    the beams is chosen and when the search ends (for SQL: values of `task.mentioned_values`, numbers, and words that
+    tables and columns are named by): a coverage penalty like that of Wu et al., 2016, arXiv 1609.08144. Works under
+    `constrain`, with beams. 0 takes the likeliest."""
     constrain: Literal["none", "schema", "arithmetic"] = "none"
     """`schema` (SQL): every answer is held to names that exist: tables and columns of the prompt's schema. `arithmetic`
     (maths): what a solution writes after `=` is what stands before it, worked out. Reported beside the score, because

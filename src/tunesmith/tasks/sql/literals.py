@@ -90,7 +90,7 @@ class Named:
     def __init__(self, question: str, spoken: frozenset[str] = frozenset()) -> None:
         asked, _, mentioned = question.partition("\n")
         self._values = {plain(value): roots(value) for value in _QUOTED.findall(mentioned)}
-        self._numbers = {_number(found) for found in _ALONE.findall(asked)} | _said(asked.lower())
+        self._numbers = {_number(found) for found in _ALONE.findall(asked)} | _said(asked, self._values)
         self._words = roots(asked) & spoken
 
     def missing_from(self, query: str) -> int:
@@ -102,11 +102,15 @@ class Named:
         return values + len(self._numbers - numbers) + len(self._words - words)
 
 
-def _said(lower: str) -> set[str]:
-    """Numbers in words or in thousands: `three pets`, `one-star`, `60k`. One and zero alone are rarely numbers."""
-    thousands = {_number(f"{float(found) * 1000:f}") for found in _THOUSANDS.findall(lower)}
+def _said(question: str, values: Collection[str]) -> set[str]:
+    """Numbers in words or in thousands: `three pets`, `one-star`, `60k`. One and zero alone are rarely numbers, and a
+    word of a value that is mentioned (`Three Bridges Vets`) is none."""
+    thousands = {_number(f"{float(found) * 1000:f}") for found in _THOUSANDS.findall(question.lower())}
+    named = {word for value in values for word in value.split()}
     return thousands | {
-        _NUMBERS[word] for word, joined in _SPELLED.findall(lower) if joined or word not in ("one", "zero")
+        _NUMBERS[word]
+        for word, joined in _SPELLED.findall(question.lower())
+        if word not in named and (joined or word not in ("one", "zero"))
     }
 
 

@@ -102,7 +102,7 @@ class Reader(Resolver):
         """Whether a literal here is compared with a column."""
         self.place = None
         self.equalled: tuple[str, str] | None = None
-        """Table and column that a literal here must equal, or differ from."""
+        """Table and column that a literal here must equal, or differ from; '' for a table that FROM is yet to name."""
 
     def read(self, text: str, start: int = 0) -> tuple[Reader, int] | None:
         """Read on from `start`; the last word may be unfinished.

@@ -399,6 +399,7 @@ def test_before_from_a_column_is_that_of_whatever_table_has_it() -> None:
         ("one-star reviews", "SELECT 1 WHERE rating = 1", 0),
         ("one-star reviews", "SELECT name WHERE rating = 5", 1),
         ("the top three, and which one", "SELECT 1 LIMIT 3", 0),
+        ("who is at Three Elms\nclinics.name = 'Three Elms'", "SELECT 1 WHERE name = 'Three Elms'", 0),
         ("clinics without surgery\nservices.category = 'surgery'", "SELECT 1 WHERE NOT has_surgery", 0),
         ("the 3rd of 2025-03-01, 14:30, 20 %, Area51", "SELECT 1", 0),  # otherwise in a query, or part of a name
     ],
