@@ -110,9 +110,10 @@ class Encoded:
 class _Beginning:
     """What several texts begin with: all of it but its last tokens, which are encoded again with what follows."""
 
-    def __init__(self, head: _Stretch, tail: NDArray[np.int32], lead: str, lead_tokens: int) -> None:
+    def __init__(self, head: _Stretch, agree: list[int], lead: str, lead_tokens: int) -> None:
         self.head = head
-        self.tail = tail
+        self.agree = agree
+        """The first of those last tokens: what follows must come out beginning with them."""
         self.lead = lead
         self.lead_tokens = lead_tokens
 
@@ -193,7 +194,7 @@ class Encoder:
         made: dict[str, list[_Stretch]] = {}
         for (piece, known), text, encoding in zip(found, rest, self._plain(rest), strict=True):
             stretch = self._stretch(text, encoding, len(known.lead), known.lead_tokens)
-            if np.array_equal(stretch.ids[:_AGREE], known.tail[:_AGREE]):
+            if stretch.ids[:_AGREE].tolist() == known.agree:
                 made[piece] = [known.head, stretch]
         return made
 
@@ -211,7 +212,7 @@ class Encoder:
                 again = self._plain([lead + text[where[0] :]])[0].ids
                 if again[before:] == encoding.ids[-_TAIL:]:
                     head = _Stretch(text, ids[:-_TAIL], where[0])
-                    self._beginnings[text] = _Beginning(head, ids[-_TAIL:], lead, before)
+                    self._beginnings[text] = _Beginning(head, encoding.ids[-_TAIL:][:_AGREE], lead, before)
                     break
 
     def opening(self, text: str) -> list[int] | None:

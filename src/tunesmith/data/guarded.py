@@ -24,7 +24,9 @@ from tunesmith.data import fast_json
 _Written = TypeVar("_Written")
 
 SECONDS = 0.5
-"""Processor time for one conversation. Real templates take a thousandth of it."""
+"""Processor time for one conversation, or for several at once. Real templates take a thousandth of it for one."""
+_AT_ONCE = 16
+"""Conversations that are rendered at once, where all of them can be."""
 MEGABYTES = 512
 """Memory for one conversation, beyond what the child has when it starts."""
 _PATIENCE = 120.0
@@ -218,18 +220,28 @@ def _work() -> None:
             asked = _read(sys.stdin.buffer)
         except EOFError:
             return
-        answers = []
-        for messages, tools in asked["conversations"]:
-            signal.setitimer(signal.ITIMER_PROF, SECONDS)  # nobody handles its signal, so that it ends us whatever runs
-            try:
-                text = _one_rendered(
-                    asked["template"], asked["special"], messages, tools, asked["generation"], asked["date"]
-                )
-                answers.append({"text": text})
-            except BaseException as error:  # whatever it is, it is an answer
-                answers.append({"kind": type(error).__name__, "message": str(error)[:2000]})
+        conversations = asked["conversations"]
+        several = [conversations[first : first + _AT_ONCE] for first in range(0, len(conversations), _AT_ONCE)]
+        _write(sys.stdout.buffer, {"answers": [answer for some in several for answer in _answers(some, asked)]})
+
+
+def _answers(conversations: list[Any], asked: Mapping[str, Any]) -> list[dict[str, str]]:
+    """The text of each, or what was raised; several at once, where nothing is."""
+    alone = len(conversations) == 1
+    if alone or not any(tools for _, tools in conversations):
+        signal.setitimer(signal.ITIMER_PROF, SECONDS)  # nobody handles its signal, so that it ends us whatever runs
+        try:
+            turns = [messages for messages, _ in conversations]
+            texts = _rendered(
+                asked["template"], asked["special"], turns, conversations[0][1], asked["generation"], asked["date"]
+            )
+            return [{"text": text} for text in texts]
+        except BaseException as error:  # whatever it is, it is an answer
+            if alone:
+                return [{"kind": type(error).__name__, "message": str(error)[:2000]}]
+        finally:
             signal.setitimer(signal.ITIMER_PROF, 0)
-        _write(sys.stdout.buffer, {"answers": answers})
+    return [answer for one in conversations for answer in _answers([one], asked)]
 
 
 if __name__ == "__main__":

@@ -30,6 +30,8 @@ _BUFFER = 1 << 18
 """Bytes that are read and written at once: examples are longer than a line of text is."""
 _IN_MEMORY = 32_768
 """Keys that are not written to the table yet."""
+_MARKS = 1 << 22
+"""Bytes, each marked once a key that begins with its number is in the table: an unmarked key need not be looked for."""
 
 
 class Seen:
@@ -40,9 +42,10 @@ class Seen:
         for setting in ("journal_mode=OFF", "synchronous=OFF", f"cache_size=-{_TABLE_KILOBYTES}"):
             self._table.execute(f"PRAGMA {setting}")
         self._table.execute("CREATE TABLE IF NOT EXISTS seen (key BLOB PRIMARY KEY, place TEXT) WITHOUT ROWID")
-        self._in_table = self._table.execute("SELECT 1 FROM seen").fetchone() is not None
-        """Whether the table holds keys that are not in memory."""
         self._latest: dict[bytes, str] = {}
+        self._marks = bytearray()
+        for (key,) in self._table.execute("SELECT key FROM seen"):
+            self._mark(key)
 
     def first(self, key: bytes, place: str) -> str:
         """The place at which the key was seen first: this one where it is new."""
@@ -52,17 +55,22 @@ class Seen:
         self._latest[key] = place
         if len(self._latest) == _IN_MEMORY:
             self.keep()
+            for kept in self._latest:
+                self._mark(kept)
             self._latest.clear()
-            self._in_table = True
         return place
 
     def where(self, key: bytes) -> str | None:
         """The place at which the key was seen, or None."""
         known = self._latest.get(key)
-        if known is not None or not self._in_table:
+        if known is not None or not self._marks or not self._marks[_mark(key)]:
             return known
         found = self._table.execute("SELECT place FROM seen WHERE key = ?", (key,)).fetchone()
         return str(found[0]) if found else None
+
+    def _mark(self, key: bytes) -> None:
+        self._marks = self._marks or bytearray(_MARKS)
+        self._marks[_mark(key)] = 1
 
     def keep(self) -> None:
         """Write down what was added; in order, which a tree on disk likes."""
@@ -77,6 +85,11 @@ class Seen:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._table.close()
+
+
+def _mark(key: bytes) -> int:
+    """Which of `_MARKS` stands for a key; keys are hashes, so that any of their bits will do."""
+    return int.from_bytes(key[:4], "big") % _MARKS
 
 
 class Pooled(NamedTuple):

@@ -202,6 +202,20 @@ def test_limits_and_refusals_are_told_apart() -> None:
     assert isinstance(refused, RefusedError)
 
 
+def test_conversations_rendered_at_once_are_what_each_is_alone() -> None:
+    template = (
+        "{% if messages[0].content == '5' %}{{ raise_exception('not five') }}{% endif %}"
+        "{{ messages[0].content }} {{ tools | length if tools else 'none' }}"
+    )
+    tool = {"type": "function", "function": {"name": "add"}}
+    asked = [([{"role": "user", "content": str(at)}], [tool] * at if at % 20 == 1 else None) for at in range(70)]
+    together = render_guarded(template, {}, asked)
+    alone = [render_guarded(template, {}, [one])[0] for one in asked]
+    assert isinstance(together[5], RefusedError) and str(together[5]) == "not five"
+    assert together[:2] == ["0 none", "1 1"] and together[21] == "21 21" and together[69] == "69 none"
+    assert list(map(str, together)) == list(map(str, alone))
+
+
 def test_the_shipped_template_needs_no_child(monkeypatch: pytest.MonkeyPatch) -> None:
     from transformers import AutoTokenizer
 
