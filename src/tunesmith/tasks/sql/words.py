@@ -20,12 +20,17 @@ def _words(text: str) -> frozenset[str]:
 
 
 JOINS = _words("join inner left right full outer cross natural")
+LEADS = _words("inner left right full cross natural")
+"""What may stand before JOIN."""
 SET_OPERATIONS = _words("union intersect except")
 CLAUSES = {
     "from": 1, "where": 2, "group": 3, "having": 4, "window": 5, "order": 6, "limit": 7, "offset": 7, "fetch": 7,
     "for": 8,
 }  # fmt: skip
 """Words that begin a part of a query, and the order the parts come in."""
+BY = _words("group order partition")
+"""Words before BY."""
+COMPARISONS = _words("= <> != < > <= >=")
 
 VALUES = _words(
     "null true false unknown current_date current_time current_timestamp localtime localtimestamp current_user"
