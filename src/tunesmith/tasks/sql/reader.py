@@ -384,7 +384,8 @@ class Reader(Grammar):
         require(len(scope.sources) > 0 or not any(self._is_foreign(*promise) for promise in scope.promised))
         # A table that is joined with itself has another name first: FROM vets AS a JOIN vets AS b.
         there = {source.alias for source in scope.sources}
-        options = {*self.ctes, *(name for name in self.names.tables if scope.crossed or self._reaches(name))} - there
+        like = (name for name in self.names.tables if name.startswith(word))
+        options = {*self.ctes, *(name for name in like if scope.crossed or self._reaches(name))} - there
         if not partial and following == "(" and word in self.names.set_functions:
             self.call = word
             return
