@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection
 
-from tunesmith.tasks.sql.mentions import roots
+from tunesmith.tasks.sql.mentions import roots, stems
 
 _NUMBERS = {
     word: str(i)
@@ -26,6 +26,8 @@ _ALONE = re.compile(r"(?<![\w.:,/-])\d[\d,]*(?:\.\d+)?(?![\w%:/-]|\s?%|[.,]\d)")
 """Numbers that a query writes as the question does: no part of a date, a time, an ordinal, a name, a percentage."""
 _THOUSANDS = re.compile(r"(?<![\w.:,/-])(\d+(?:\.\d+)?)\s?k\b")
 _SPELLED = re.compile(rf"\b({'|'.join(_NUMBERS)})\b(-[a-z])?")
+_SIGNS = re.compile(r"[\W_]{2,}")
+"""What is no part of a word: where there is more than one, a text has them from the question or from a value."""
 _DATE = re.compile(r"\d{4}(-\d{0,2}(-\d{0,2}([ T][\d:.+]*)?)?)?")
 
 
@@ -38,8 +40,11 @@ class Literals:
 
     def __init__(self, question: str, values: Collection[str] = ()) -> None:
         lower = question.lower()
-        self._question = f" {plain(question)} "
+        # No text goes on from the question into the line of values that are mentioned.
+        self._question = "\n".join(f" {plain(line)} " for line in question.splitlines())
         self._values = [plain(value) for value in values]
+        self._unclaimed = f" {_without_mentions(question)} "
+        self._spelled = "\n".join((lower, *map(str.lower, values)))
         numbers = {found.replace(",", "") for found in re.findall(r"\d[\d,]*(?:\.\d+)?", lower)}
         numbers |= {found.rstrip(".") for found in re.findall(r"\d+(?:\.\d+)?", lower)}
         numbers |= {str(int(float(n) * 1000)) for n in re.findall(r"(\d+(?:\.\d+)?)\s?k\b", lower)}
@@ -61,14 +66,22 @@ class Literals:
             return not self._years or any(
                 str(int(year) + step).startswith(bare[:4]) for year in self._years for step in (-1, 0, 1)
             )
-        bare = plain(bare)
-        if not bare or f" {bare}" in self._question:
+        if self._says(bare):
             return True
-        return any(value == bare if closed else value.startswith(bare) for value in self._values)
+        said = plain(bare)
+        held = any(value == said if closed else value.startswith(said) for value in self._values)
+        return held and self._signs_of(bare)
 
     def asks_for(self, text: str) -> bool:
-        """Whether the question says a text, from the start of a word."""
-        return f" {plain(text)}" in self._question
+        """Whether the question says a text beside the values it mentions, which some column holds."""
+        return f" {plain(text)}" in self._unclaimed and self._signs_of(text)
+
+    def _says(self, text: str) -> bool:
+        """Whether a text stands in the question, from the start of a word."""
+        return f" {plain(text)}" in self._question and self._signs_of(text)
+
+    def _signs_of(self, text: str) -> bool:
+        return all(signs in self._spelled for signs in _SIGNS.findall(text.lower()))
 
     def number(self, text: str, closed: bool) -> bool:
         """The same for a number."""
@@ -100,6 +113,18 @@ class Named:
         words = roots(query)
         values = sum(value not in texts and not made_of <= words for value, made_of in self._values.items())
         return values + len(self._numbers - numbers) + len(self._words - words)
+
+
+def _without_mentions(question: str) -> str:
+    """A question's words, a line's end in place of each value that the line after it mentions."""
+    asked, _, mentioned = question.partition("\n")
+    words = plain(asked).split()
+    stemmed = stems(" ".join(words))
+    for value in map(stems, map(plain, _QUOTED.findall(mentioned))):
+        for at in range(len(words) - len(value) + 1):
+            if stemmed[at : at + len(value)] == value:
+                words[at : at + len(value)] = ["\n"] * len(value)
+    return " ".join(words)
 
 
 def _said(question: str, values: Collection[str]) -> set[str]:

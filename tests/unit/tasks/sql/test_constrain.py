@@ -325,11 +325,22 @@ def test_literals_from_the_question_alone_cost_few_gold_queries() -> None:
         ("Invoices of December 2025", "2026-01-01", True),
         ("Invoices of March 2025", "2019-03-01", False),
         ("Irish suppliers", "Ireland", False),
+        ("a fracture repair?\nservices.name = 'Fracture repair'", "Fracture repair", True),
+        ("a fracture repair?\nservices.name = 'Fracture repair'", "Fracture repair = s", False),
+        ("a fracture repair?\nservices.name = 'Fracture repair'", "Fracture repair, , --", False),
+        ("Anything by Smith & Sons?", "Smith & Sons", True),
     ],
 )
 def test_a_text_comes_from_the_question(question: str, text: str, right: bool) -> None:
     assert Literals(question).text(text, closed=True) == right
     assert Literals(question, ["Ireland", "Lyons", "2019-03-01"]).text("Ireland", closed=True)
+
+
+def test_what_no_column_holds_is_said_beside_the_values_that_one_holds() -> None:
+    literals = Literals("the dogs and cows of Anna Weiss\npets.species = 'dog'; owners.name = 'Anna Weiss'")
+    assert literals.asks_for("cow") and literals.asks_for("co")
+    for text in ("dog", "the dog", "Anna", "of Anna Weiss", "cows of A", "cows, --"):
+        assert not literals.asks_for(text), text
 
 
 @pytest.mark.parametrize(
