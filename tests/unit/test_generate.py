@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import random
+import string
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -391,6 +392,47 @@ def test_a_beam_that_the_constraint_leaves_no_way_on_is_dropped_for_another(toke
     free = generate(model, tokenizer, prompts, Generate(max_new_tokens=4, beams=3), {256}, constraints=lures)
     assert all(answer.constraint_held for answer in free)
     assert not any(answer.text.startswith(lure.lure) for answer, lure in zip(free, lures, strict=True))
+
+
+class Pairs:
+    """A tokenizer of 676 tokens: two letters each."""
+
+    words = tuple("".join(pair) for pair in itertools.product(string.ascii_lowercase, repeat=2))
+    all_special_ids = ()
+
+    def decode(self, ids: list[int], **_: Any) -> str:
+        return "".join(self.words[token] for token in ids)
+
+
+class FromZ:
+    """An answer whose first letter is z; it and its copies keep what they are asked."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+
+    def allows(self, text: str) -> bool:
+        self.asked.append(text)
+        return text.startswith("z")
+
+    def complete(self, text: str) -> bool:
+        return True
+
+
+@pytest.mark.parametrize("beams", [1, 3])
+def test_a_letter_that_cannot_come_next_is_asked_for_once(beams: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    logits = torch.randn(1, 676, generator=torch.Generator().manual_seed(0))
+    logits[:, -26:] -= 100  # what begins with z comes last
+
+    def chosen() -> tuple[list[tuple[list[int], float]], int]:
+        constraint = FromZ()
+        answer = Answer([Beam(constraint)])
+        Chooser(Pairs(), frozenset(), Generate(beams=beams)).take(logits, [answer])
+        return [(beam.ids, beam.score) for beam in answer.live], len(constraint.asked)
+
+    found, few = chosen()
+    monkeypatch.setattr("tunesmith.generate.search._PATIENCE", 10_000)
+    assert chosen() == (found, 650 + beams) and len(found) == beams
+    assert few <= 8 + 26 + 2 * beams
 
 
 @pytest.mark.parametrize("kind", ["llama", "gemma3"])

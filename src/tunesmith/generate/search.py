@@ -27,6 +27,8 @@ _CANDIDATES = 4096
 """Tokens tried at one step of one answer, likeliest first, before its constraint is given up."""
 _FAR = 7.0
 """Nats: what is a thousand times less likely than the likeliest is not worth going on with."""
+_PATIENCE = 8
+"""Tokens after one beam that are refused before its constraint is asked which characters cannot come next."""
 _MOST_SILENT = 3
 """Tokens in a row that may spell nothing: the first three bytes of a character of four."""
 
@@ -45,6 +47,10 @@ class Beam:
     """Tokens since `text` last grew: bytes of a character that is not whole yet."""
     held: bool = True
     stopped: bool = False
+    refused: int = 0
+    """Tokens that the constraint did not let follow."""
+    starts: dict[str, bool] = field(default_factory=dict)
+    """`text` with one character more: whether the constraint lets an answer begin so, where it was asked."""
     worth: float = 0.0
     """Its score less what it leaves out costs, once it has ended."""
 
@@ -194,8 +200,11 @@ class Chooser:
         # character whose bytes are not all there yet shows as U+FFFD and is judged when it is whole.
         text = self._decode(ids).rstrip("\ufffd")
         silent = beam.silent + 1 if text == beam.text else 0
+        if silent > _MOST_SILENT or _is_barred(beam, beam.constraint, text):
+            return None
         constraint = copy(beam.constraint)  # each beam's remembers what it has read
-        if silent > _MOST_SILENT or not constraint.allows(text):
+        if not constraint.allows(text):
+            beam.refused += 1
             return None
         return Beam(constraint, ids, score, text, silent)
 
@@ -203,6 +212,17 @@ class Chooser:
         if self._backend is not None:  # the same, without what transformers does around it
             return str(self._backend.decode(ids, skip_special_tokens=True))
         return str(self.tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False))
+
+
+def _is_barred(beam: Beam, constraint: Constraint, text: str) -> bool:
+    """Whether the text begins with a character that cannot come after the beam's: then nothing that begins so can.
+
+    Where few tokens are right, thousands are tried; a character settles a whole lot of them.
+    """
+    start = text[: len(beam.text) + 1]
+    if beam.refused >= _PATIENCE and start not in beam.starts and len(text) > len(start):
+        beam.starts[start] = copy(constraint).allows(start)
+    return not beam.starts.get(start, True)
 
 
 class _Ranked:
