@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from functools import lru_cache
 
 from tunesmith.tasks.sql.compose.words import SYNONYMS, human, singular
 from tunesmith.tasks.sql.schema import Schema, Style, Table, render_schema, render_table
@@ -35,8 +36,8 @@ def schema_text(
         budget: tokens the text may have, as `count` counts.
         count: tokens of a text; the default needs no tokenizer.
     """
-    whole = render_schema(schema, style)
-    if count(whole) <= budget:
+    whole, tokens = _whole(schema, style, count)
+    if tokens <= budget:
         return whole
     kept: set[str] = set()
     used = 0
@@ -47,6 +48,13 @@ def schema_text(
         kept.add(table.name)
         used += cost
     return "\n".join(render_table(table, style) for table in schema.tables if table.name in kept)
+
+
+@lru_cache(16)
+def _whole(schema: Schema, style: Style, count: Callable[[str], int]) -> tuple[str, int]:
+    """Thousands of questions are asked about one schema."""
+    text = render_schema(schema, style)
+    return text, count(text)
 
 
 def _by_relevance(schema: Schema, question: str) -> list[Table]:
