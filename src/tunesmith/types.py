@@ -167,7 +167,10 @@ class Constraint(Protocol):
     """
 
     def allows(self, text: str) -> bool:
-        """Whether `text` (the answer so far, with a candidate piece appended) can still become valid."""
+        """Whether `text` (the answer so far, with a candidate piece appended) can still become valid.
+
+        What begins with a text that cannot, cannot either: searches settle many pieces by their first character.
+        """
         ...
 
     def complete(self, text: str) -> bool:

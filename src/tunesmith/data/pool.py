@@ -31,7 +31,7 @@ _BUFFER = 1 << 18
 _IN_MEMORY = 32_768
 """Keys that are not written to the table yet."""
 _MARKS = 1 << 22
-"""Bytes, each marked once a key that begins with its number is in the table: an unmarked key need not be looked for."""
+"""Bytes, each set once a key of its number is in the table: a key whose byte is not set need not be looked for."""
 
 
 class Seen:
@@ -63,14 +63,14 @@ class Seen:
     def where(self, key: bytes) -> str | None:
         """The place at which the key was seen, or None."""
         known = self._latest.get(key)
-        if known is not None or not self._marks or not self._marks[_mark(key)]:
+        if known is not None or not self._marks or not self._marks[_number(key)]:
             return known
         found = self._table.execute("SELECT place FROM seen WHERE key = ?", (key,)).fetchone()
         return str(found[0]) if found else None
 
     def _mark(self, key: bytes) -> None:
         self._marks = self._marks or bytearray(_MARKS)
-        self._marks[_mark(key)] = 1
+        self._marks[_number(key)] = 1
 
     def keep(self) -> None:
         """Write down what was added; in order, which a tree on disk likes."""
@@ -87,8 +87,8 @@ class Seen:
         self._table.close()
 
 
-def _mark(key: bytes) -> int:
-    """Which of `_MARKS` stands for a key; keys are hashes, so that any of their bits will do."""
+def _number(key: bytes) -> int:
+    """Which of the `_MARKS` bytes stands for a key; keys are hashes, so that any of their bits will do."""
     return int.from_bytes(key[:4], "big") % _MARKS
 
 
