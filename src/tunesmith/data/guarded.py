@@ -28,7 +28,7 @@ SECONDS = 0.5
 _AT_ONCE = 16
 """Conversations that are rendered at once, where all of them can be."""
 MEGABYTES = 512
-"""Memory for one conversation, beyond what the child has when it starts."""
+"""Memory for one conversation, or for several at once, beyond what the child has when it starts."""
 _PATIENCE = 120.0
 """Seconds by the clock: on a machine that is busy with something else."""
 
@@ -61,7 +61,8 @@ class Guard:
         refused: the template raised, is no template, or asked for what the sandbox forbids.
 
         Raises:
-            OverLimitError: one of them took more than `SECONDS` or `MEGABYTES`; render them one by one to see which.
+            OverLimitError: one of them, or some at once, took more than `SECONDS` or `MEGABYTES`; render them one by
+                one to see which, if any.
         """
         asked = {"template": template, "special": dict(special_tokens), "generation": generation, "date": date,
                  "conversations": [[list(messages), tools] for messages, tools in conversations]}  # fmt: skip

@@ -216,6 +216,15 @@ def test_conversations_rendered_at_once_are_what_each_is_alone() -> None:
     assert list(map(str, together)) == list(map(str, alone))
 
 
+def test_conversations_that_are_slow_together_are_rendered_one_by_one(tiny_tokenizer: Any) -> None:
+    slow = "{% for a in range(4000) %}{% for b in range(1000) %}{% endfor %}{% endfor %}"
+    template = Template(tokenizer_with(tiny_tokenizer, slow + SOUND))
+    asked = [(ASKED, f"train.jsonl:{at}", None) for at in range(16)]
+    with pytest.raises(OverLimitError):
+        render_guarded(slow, {}, [([{"role": "user", "content": "x"}], None)] * 16)
+    assert template.lay_out_batch(asked) == [template.lay_out(ASKED)] * 16
+
+
 def test_the_shipped_template_needs_no_child(monkeypatch: pytest.MonkeyPatch) -> None:
     from transformers import AutoTokenizer
 
