@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from tunesmith.bench import Announce, Bench, open_run, peak_rss_mb, read_summary, reopen, run_dir, silent
 from tunesmith.config.load import Loaded, load_config
+from tunesmith.data.sources import read_whole
 from tunesmith.errors import CheckFailed, ConfigError, StorageError
 from tunesmith.rundir import RunDir
 from tunesmith.tasks import get_task, with_built_data
@@ -90,7 +91,7 @@ def receipt_of(loaded: Loaded) -> Receipt:
 def build(bench: Bench) -> None:
     """Make the data set that the task builds itself, and point the settings of the run at it."""
     with bench.stage("build"):
-        bench.config, built = with_built_data(bench.config, bench.task, bench.run.data)
+        bench.config, built = with_built_data(bench.config, bench.task, bench.run.data, read_whole)
     if built:
         counts = ", ".join(f"{count:,} {name.removeprefix('test_')}" for name, count in built.counts.items())
         bench.announce("build", f"{counts} examples, {built.proof}")
@@ -318,7 +319,7 @@ def look(loaded: Loaded) -> Iterator[tuple[Prepared, Any]]:
 
     task = get_task(loaded.config)
     try:
-        config, _ = with_built_data(loaded.config, task, run_dir(loaded.config).data)
+        config, _ = with_built_data(loaded.config, task, run_dir(loaded.config).data, read_whole)
         tokenizer = load_tokenizer(config.model)
         yield prepare_dataset(config, task, tokenizer, cache_dir=config.cache_folder), tokenizer
     finally:

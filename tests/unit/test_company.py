@@ -12,14 +12,19 @@ import re
 import tempfile
 import warnings
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
 
 import pytest
 
+from tunesmith.config import schema
+from tunesmith.config.schema import Leaks
+from tunesmith.data.leaks import Detective, held
 from tunesmith.tasks.sql.schema import Column, Schema, Table, render_schema
+from tunesmith.tasks.sql.task import SqlTask
+from tunesmith.types import Example, Record
 
 COMPANY = Path(__file__).resolve().parents[2] / "recipes" / "sql" / "company"
 SHARES = {"one table": 0.35, "joined": 0.40, "grouped": 0.20, "hard": 0.05}
@@ -195,6 +200,37 @@ def test_every_gold_query_executes_and_says_something(questions: list[Question],
         nothing += [question.id] * (rows == [(0,)])
         whole += [question.id] * ("GROUP BY" not in question.sql and len(rows) >= sizes[table])
     assert (blank, nothing, whole) == ([], [], [])
+
+
+@pytest.fixture(scope="module")
+def asked() -> list[dict[str, str]]:
+    return [json.loads(line) for line in (COMPANY / "asked.jsonl").read_text(encoding="utf-8").splitlines()]
+
+
+def test_every_asked_query_executes_and_says_something(asked: list[dict[str, str]], instances: Instances) -> None:
+    answers = [_answer(instances.first, row["sql"]) for row in asked]
+    assert [row["question"] for row, found in zip(asked, answers, strict=True) if _is_blank(found)] == []
+
+
+def test_the_readme_states_what_was_asked(asked: list[dict[str, str]], questions: list[Question]) -> None:
+    readme = (COMPANY / "README.md").read_text(encoding="utf-8")
+    queries = {row["sql"] for row in asked}
+    meet = {half: sum(q.sql in queries for q in questions if q.half == half) for half in ("dev", "sealed")}
+    assert f"`asked.jsonl` holds {len(asked):,} other questions" in readme
+    assert f"{meet['dev']} of the 104 `dev` and {meet['sealed']} of the 102 `sealed`" in readme
+
+
+def test_no_asked_question_is_one_of_the_test_or_nearly(asked: list[dict[str, str]], questions: list[Question]) -> None:
+    rows: list[dict[str, Any]] = [{"question": q.question, "sql": q.sql} for q in questions]
+    detective = Detective(held("handwritten", _examples(rows)), Leaks())
+    found = [detective.look(example) for example in _examples(asked)]
+    assert sum(pair is not None for pair in found) == 0  # counted, not shown: half of the questions are sealed
+
+
+def _examples(rows: Iterable[Mapping[str, Any]]) -> list[Example]:
+    task = SqlTask(schema.SqlTask(databases={"company": None}))
+    records = (Record(str(at), {**row, "schema": "not looked at"}, "rows", at) for at, row in enumerate(rows, 1))
+    return [example for record in records for example in task.examples(record)]
 
 
 def test_no_order_or_top_n_hangs_on_a_tie(questions: list[Question], instances: Instances) -> None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Self
 from tunesmith.check.weights import Weights, read_weights
 from tunesmith.config.load import Loaded
 from tunesmith.config.schema import RunConfig, Source
+from tunesmith.data.sources import read_whole
 from tunesmith.errors import CheckFailed, DataError
 from tunesmith.rundir import RunDir
 from tunesmith.tasks import get_task, look_in, with_built_data
@@ -68,7 +69,7 @@ class Subject:
     @cached_property
     def config(self) -> RunConfig:
         """The settings; where a task builds its data set, it is built first, in the run's own folder."""
-        return with_built_data(self.loaded.config, self.task, self.run.data)[0]
+        return with_built_data(self.loaded.config, self.task, self.run.data, read_whole)[0]
 
     @cached_property
     def task(self) -> Task:

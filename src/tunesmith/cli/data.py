@@ -63,13 +63,14 @@ def data_build(
         if as_json:
             print_json({**found._asdict(), "ledger": found.ledger.figures()})
         return
+    from tunesmith.data.sources import read_whole
     from tunesmith.tasks import build_data, get_task, with_build
 
     config = with_build(load(recipe, overrides, sets).config)
     task = get_task(config)
     try:
         with announcing(False, as_json) as announce:
-            built = build_data(config, task, out)
+            built = build_data(config, task, out, read_whole)
             assert built is not None
             announce("build", ", ".join(f"{count:,} in {built.files[name]}" for name, count in built.counts.items()))
     finally:

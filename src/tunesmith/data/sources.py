@@ -57,6 +57,20 @@ def read_records(source: Source, max_record_bytes: int) -> Iterator[Record | Dro
     return records if source.max_samples is None else islice(records, source.max_samples)
 
 
+def read_whole(source: Source, max_record_bytes: int) -> list[Record]:
+    """The records of a source of which none may be missing.
+
+    Raises:
+        DataError: as `read_records`, and where a record cannot be read.
+    """
+    found: list[Record] = []
+    for item in read_records(source, max_record_bytes):
+        if isinstance(item, Dropped):
+            raise DataError(f"{item.reason}: {item.detail}", place=item.place, remedy="mend it, or take it out")
+        found.append(item)
+    return found
+
+
 def source_files(source: Source) -> list[Path] | None:
     """The files of a source in reading order, or None when it is a function, a Hub data set or a Qdrant collection.
 

@@ -68,7 +68,7 @@ class PlainDecoder:
             and getattr(config, "hidden_act", None) == "silu"
             and not getattr(config, "attention_dropout", 0.0)
             and len(set(getattr(config, "layer_types", None) or ["full_attention"])) == 1
-            and type(getattr(inner, "embed_tokens", None)) is nn.Embedding
+            and _looks_up(getattr(inner, "embed_tokens", None))
             and inner.embed_tokens.weight.dtype in _CLOSE
             and all(p.device.type == "cpu" for p in model.parameters())
             and not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
@@ -105,11 +105,12 @@ class PlainDecoder:
             input_ids: (1, L), as `subtree_end` and `position`.
             at: (n,), ascending positions in the row.
         """
-        cos, sin = self._inner.rotary_emb(self._inner.embed_tokens(input_ids), position)
+        embedded = self._inner.embed_tokens(input_ids)
+        cos, sin = self._inner.rotary_emb(embedded, position)
         cos, sin = cos[0][:, None], sin[0][:, None]
         every = self.plan(subtree_end[0])
         last = self.plan(subtree_end[0], at)
-        x = self._inner.embed_tokens(input_ids)[0]
+        x = embedded[0]
         layers = self._inner.layers[: self._config.num_hidden_layers]
         recompute = self._model.training and torch.is_grad_enabled() and layers[0].gradient_checkpointing
         for number, layer in enumerate(layers):
@@ -182,6 +183,16 @@ def _linear(x: Tensor, *modules: Any) -> Tensor:
     if len(members) == len(modules):
         return adapted(x, members)
     return torch.cat([module(x) for module in modules], dim=1)
+
+
+def _looks_up(module: Any) -> bool:
+    """Whether it is a plain embedding, or one that is trained in full beside adapters."""
+    from peft.utils import ModulesToSaveWrapper
+
+    if isinstance(module, ModulesToSaveWrapper):
+        copies = [module.modules_to_save[name] for name in module.active_adapters if name in module.modules_to_save]
+        return len(copies) == 1 and type(copies[0]) is nn.Embedding and not module.disable_adapters
+    return type(module) is nn.Embedding
 
 
 def _weights(module: Any) -> Weights | None:

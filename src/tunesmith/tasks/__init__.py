@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -21,10 +21,13 @@ from tunesmith.config.schema import (
     SqlTask,
 )
 from tunesmith.errors import ConfigError, DataError
-from tunesmith.types import Task
+from tunesmith.types import Record, Task
 
 if TYPE_CHECKING:
     from tunesmith.tasks.built import Built
+
+Read = Callable[[Source, int], Sequence[Record]]
+"""The records of a source, of at most so many bytes each: `tunesmith.data.sources.read_whole`."""
 
 __all__ = ["build_data", "get_task", "look_in", "with_build", "with_built_data"]
 
@@ -73,7 +76,7 @@ def get_word(word: str) -> Task | None:
     return None
 
 
-def with_built_data(config: RunConfig, task: Task, folder: Path) -> tuple[RunConfig, Built | None]:
+def with_built_data(config: RunConfig, task: Task, folder: Path, read: Read) -> tuple[RunConfig, Built | None]:
     """The settings with `data` pointing at what the task built, and what that is; where it builds none, the settings as
     they are and None.
 
@@ -81,11 +84,12 @@ def with_built_data(config: RunConfig, task: Task, folder: Path) -> tuple[RunCon
         config: the resolved settings.
         task: as `get_task` gave it; it builds.
         folder: where data sets are built, and where one that was built with the same settings is found again.
+        read: for records of the user's that go into the data set.
 
     Raises:
-        DataError: no training example could be built.
+        DataError: no training example could be built, or a record of the user's is no good.
     """
-    built = None if config.data.train is not None else build_data(config, task, folder)
+    built = None if config.data.train is not None else build_data(config, task, folder, read)
     if built is None:
         return config, None
     form: Literal["messages", "task"] = "messages" if task.name == "chat" else "task"
@@ -100,13 +104,13 @@ def with_built_data(config: RunConfig, task: Task, folder: Path) -> tuple[RunCon
     return config.model_copy(update={"data": config.data.model_copy(update=update)}), built
 
 
-def build_data(config: RunConfig, task: Task, out: Path) -> Built | None:
+def build_data(config: RunConfig, task: Task, out: Path, read: Read) -> Built | None:
     """The data set that the task makes itself, as `task.build` says; None where the recipe asks for none.
 
     What an earlier call with the same settings left in `out` is taken as it is.
 
     Raises:
-        DataError: too little could be made.
+        DataError: too little could be made, or a record of the user's is no good.
     """
     settings = config.task
     if isinstance(settings, CustomTask) or settings.build is None:
@@ -114,8 +118,10 @@ def build_data(config: RunConfig, task: Task, out: Path) -> Built | None:
     if isinstance(settings, SqlTask):
         from tunesmith.tasks.sql.build import build_dataset, read_built
 
-        built = read_built(settings, out, config.seed)
-        return built or build_dataset(task.server(), settings, out, config.seed)  # type: ignore[attr-defined]
+        source = settings.build.asked
+        asked = read(source, config.data.max_record_bytes) if source is not None else ()
+        built = read_built(settings, out, config.seed, asked)
+        return built or build_dataset(task.server(), settings, out, config.seed, asked)  # type: ignore[attr-defined]
     if isinstance(settings, MathsTask):
         from tunesmith.tasks.maths.build import build_problems
 

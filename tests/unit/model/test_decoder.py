@@ -140,6 +140,7 @@ def close(found: Any, expected: Any, loss: float, gradient: float) -> None:
         {"r": 1},  # not merged
         {"r": 4, "target_modules": ["q_proj", "down_proj"]},  # layers with and without an adapter side by side
         {"r": 4, "lora_dropout": 1e-9},  # of a kind not known: PEFT's own layers are called
+        {"r": 4, "modules_to_save": ["embed_tokens"]},  # and with it the head, where they are one
         {},  # no adapter: every weight is trained
     ],
 )

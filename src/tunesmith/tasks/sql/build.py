@@ -10,6 +10,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +18,16 @@ from tunesmith.config.schema import SqlBuild, SqlTask
 from tunesmith.errors import ConfigError, DataError
 from tunesmith.tasks.built import SETS, Built, write_built
 from tunesmith.tasks.built import read_built as read_back
-from tunesmith.tasks.sql.compose import Composer, Draft, Query, phrasings
+from tunesmith.tasks.sql.asked import Variety
+from tunesmith.tasks.sql.compose import Composer, Draft, phrasings, skeleton_of
+from tunesmith.tasks.sql.compose.words import roughen
 from tunesmith.tasks.sql.introspect import column_values, read_mentions, read_schema
 from tunesmith.tasks.sql.mentions import Mentions, mention_text
 from tunesmith.tasks.sql.postgres import Server
 from tunesmith.tasks.sql.prune import schema_text
+from tunesmith.tasks.sql.records import database_of, query_of, text_of
 from tunesmith.tasks.sql.schema import Schema
+from tunesmith.types import Record
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +42,12 @@ class _Tally:
 
 
 def build_dataset(
-    server: Server, task: SqlTask, out: Path, seed: int, progress: Callable[[int, int], None] | None = None
+    server: Server,
+    task: SqlTask,
+    out: Path,
+    seed: int,
+    asked: Sequence[Record] = (),
+    progress: Callable[[int, int], None] | None = None,
 ) -> Built:
     """Build `train.jsonl`, `test_built.jsonl` and `test_unseen.jsonl` under `out`.
 
@@ -50,11 +60,13 @@ def build_dataset(
         task: the databases, the prompt's schema style and budget, and `task.build`.
         out: folder, created.
         seed: of everything drawn.
+        asked: records of `task.build.asked`; they and their versions are trained on, and no test set has their queries.
         progress: called with (records made, records wanted).
 
     Raises:
         ConfigError: the glossary names a table or column that no database has.
-        DataError: a database has no rows to ask about, or too little variety for a tenth of the wanted examples.
+        DataError: a database has no rows to ask about, or too little variety for a tenth of the wanted examples; or an
+            asked question's query fails, or names no database of the task.
     """
     wanted = task.build or SqlBuild()
     tally = _Tally()
@@ -81,21 +93,23 @@ def build_dataset(
             clear = [row for row in rows if masked_question(row["question"], row["sql"]) not in unclear]
             tally.rejected["asks for several things"] += len(rows) - len(clear)
             records[name] += clear
+        about = [record for record in asked if database_of(record, task.databases) == database]
+        records["train"] += _asked(server, task, wanted, schema, about, random.Random(f"{seed}/{database}"), tally)
     _remove_straddling(records, wanted, seed)
-    built = write_built(records, tally.kinds, tally.rejected, out, _key(task, seed), "every query executed")
+    built = write_built(records, tally.kinds, tally.rejected, out, _key(task, seed, asked), "every query executed")
     log.info("built %s examples; left out: %s", built.counts, _reasons(tally.rejected))
     return built
 
 
-def read_built(task: SqlTask, out: Path, seed: int) -> Built | None:
+def read_built(task: SqlTask, out: Path, seed: int, asked: Sequence[Record] = ()) -> Built | None:
     """What an earlier build with the same settings left in the folder; None where none finished there."""
-    return read_back(out, _key(task, seed))
+    return read_back(out, _key(task, seed, asked))
 
 
-def _key(task: SqlTask, seed: int) -> str:
+def _key(task: SqlTask, seed: int, asked: Sequence[Record]) -> str:
     """Names what decides a build. A database on a server of the user's may change unseen; its name is all we know."""
     files = [file.read_bytes().hex() for file in task.databases.values() if file is not None and file.is_file()]
-    return _digest(VERSION, task.model_dump_json(), seed, *files)[:16]
+    return _digest(VERSION, task.model_dump_json(), seed, *files, *(record.id for record in asked))[:16]
 
 
 def with_glossary(schema: Schema, glossary: Mapping[str, Sequence[str]]) -> Schema:
@@ -147,7 +161,7 @@ def _examples(
         if per_skeleton[skeleton] >= wanted.per_skeleton:
             tally.rejected["enough of its skeleton"] += 1
             continue
-        rows, reason = _execute(server, database, query)
+        rows, reason = _execute(server, database, query.sql)
         if reason:
             tally.rejected[reason] += 1
             continue
@@ -161,6 +175,40 @@ def _examples(
             per_skeleton[skeleton] += 1
             tally.kinds[draft.kind] += 1
             yield _record(task, schema, mentions, draft)
+
+
+def _asked(
+    server: Server,
+    task: SqlTask,
+    wanted: SqlBuild,
+    schema: Schema,
+    asked: Sequence[Record],
+    rng: random.Random,
+    tally: _Tally,
+) -> Iterator[dict[str, Any]]:
+    """What people asked about one database, and further versions of it; every query executed."""
+    database = schema.database
+    failed = [(one, error) for one in asked if (error := server.run(database, query_of(one), gold=True).error)]
+    if failed:
+        raise DataError(
+            f"of {len(asked)} asked questions, {len(failed)} have SQL that fails; the first: {failed[0][1].message}",
+            place=failed[0][0].place,
+            remedy="mend their SQL, or take them out",
+        )
+    variety = Variety(schema, lambda table, column: column_values(server, database, table, column, limit=200))
+    mentions = read_mentions(server, schema) if task.mentioned_values else None
+    for one in asked:
+        question, sql = text_of(one, "question"), query_of(one)
+        versions = {question.lower(): (question, sql)}
+        for other, query in islice(variety.versions(question, sql, rng), wanted.versions * 4):
+            if len(versions) == wanted.versions:
+                break
+            other = roughen(other, rng) if rng.random() < wanted.noise else other
+            if other.lower() not in versions and (query == sql or _execute(server, database, query)[0]):
+                versions[other.lower()] = (other, query)
+        for question, sql in versions.values():
+            tally.kinds["asked"] += 1
+            yield _record(task, schema, mentions, Draft(question, sql, "asked", skeleton_of(sql)))
 
 
 def _record(task: SqlTask, schema: Schema, mentions: Mentions | None, draft: Draft) -> dict[str, Any]:
@@ -181,9 +229,9 @@ def _record(task: SqlTask, schema: Schema, mentions: Mentions | None, draft: Dra
 _LIMIT = re.compile(r" LIMIT (\d+)$")
 
 
-def _execute(server: Server, database: str, query: Query) -> tuple[int, str]:
+def _execute(server: Server, database: str, sql: str) -> tuple[int, str]:
     """Rows the query returns, and why it must be left out where it must."""
-    result = server.run(database, query.sql, gold=True)
+    result = server.run(database, sql, gold=True)
     if result.error is not None:
         return 0, f"fails: {result.error.failure}"
     if result.truncated:
@@ -193,8 +241,8 @@ def _execute(server: Server, database: str, query: Query) -> tuple[int, str]:
         return 0, "returns only NULL"
     if rows == 1 and len(result.rows[0]) == 1 and result.rows[0][0] == 0:
         rows = 0  # a count of nothing tells a wrong query from a right one as badly as an empty result does
-    if limit := _LIMIT.search(query.sql):
-        ties = server.run(database, f"{query.sql[: limit.start()]} FETCH FIRST {limit[1]} ROWS WITH TIES", gold=True)
+    if limit := _LIMIT.search(sql):
+        ties = server.run(database, f"{sql[: limit.start()]} FETCH FIRST {limit[1]} ROWS WITH TIES", gold=True)
         if ties.error is None and len(ties.rows) != len(result.rows):
             return 0, "ties decide the answer"
     return rows, ""
@@ -217,12 +265,15 @@ def _unclear(rows: Iterable[Mapping[str, Any]]) -> set[str]:
 def _remove_straddling(records: dict[str, list[dict[str, Any]]], wanted: SqlBuild, seed: int) -> None:
     """Keep of the test sets what training has not seen as the same question in other values; cut them to size."""
     seen = {(row["skeleton"], masked_question(row["question"], row["sql"])) for row in records["train"]}
-    trained = {row["skeleton"] for row in records["train"]}
+    trained, queries = {row["skeleton"] for row in records["train"]}, {row["sql"] for row in records["train"]}
     records["test_built"] = [
         row
         for row in records["test_built"]
-        if row["skeleton"] in trained and (row["skeleton"], masked_question(row["question"], row["sql"])) not in seen
+        if row["skeleton"] in trained
+        and row["sql"] not in queries  # somebody may have asked for it
+        and (row["skeleton"], masked_question(row["question"], row["sql"])) not in seen
     ]
+    records["test_unseen"] = [row for row in records["test_unseen"] if row["skeleton"] not in trained]
     for name in ("test_built", "test_unseen"):
         records[name].sort(key=lambda row: _digest(seed, row["id"]))
         del records[name][wanted.test_examples :]

@@ -17,6 +17,7 @@ from tunesmith.tasks.sql.introspect import read_domains, read_mentions, read_sch
 from tunesmith.tasks.sql.mentions import Mentions, mention_text, with_mentions
 from tunesmith.tasks.sql.postgres import Server, open_server
 from tunesmith.tasks.sql.prune import schema_text
+from tunesmith.tasks.sql.records import database_of, query_of, text_of
 from tunesmith.tasks.sql.schema import Schema
 from tunesmith.tasks.sql.writes import changes_rows
 from tunesmith.types import Constraint, Example, Message, Record, Score
@@ -68,8 +69,8 @@ class SqlTask:
         Raises:
             DataError: a field is missing or is not text, or the database is not named in the settings.
         """
-        question, sql = _text(record, "question"), _text(record, "sql").strip().rstrip(";").rstrip()
-        database = self._database(record)
+        question, sql = text_of(record, "question"), query_of(record)
+        database = database_of(record, self._config.databases)
         shown = record.fields.get("schema")
         if shown is None:
             shown = schema_text(self._schema(database), question, self._config.schema_style, self._config.schema_tokens)
@@ -143,24 +144,6 @@ class SqlTask:
             self._marks = SqlGrader(self.server(), self._config)
         return self._marks
 
-    def _database(self, record: Record) -> str:
-        named = record.fields.get("database")
-        if named is None and len(self._config.databases) == 1:
-            return next(iter(self._config.databases))
-        if not isinstance(named, str) or not named:
-            raise DataError(
-                "the record does not say which database it is about",
-                place=record.place,
-                remedy="add the field `database`, or name exactly one under task.databases",
-            )
-        if self._config.databases and named not in self._config.databases:
-            raise DataError(
-                f"the record is about the database {named!r}, which the settings do not name",
-                place=record.place,
-                remedy=f"add `{named}: path/to/file.sql` under task.databases",
-            )
-        return named
-
     def _schema(self, database: str) -> Schema:
         if database not in self._schemas:
             self._schemas[database] = read_schema(self.server(), database, self._config.sample_values)
@@ -175,18 +158,6 @@ class SqlTask:
         if database not in self._mentions:
             self._mentions[database] = read_mentions(self.server(), self._schema(database))
         return self._mentions[database]
-
-
-def _text(record: Record, field: str) -> str:
-    value = record.fields.get(field)
-    if not isinstance(value, str) or not value.strip():
-        have = ", ".join(sorted(record.fields)) or "none"
-        raise DataError(
-            f"the field `{field}` is {'missing' if value is None else 'empty or not text'} (the record has: {have})",
-            place=record.place,
-            remedy=f"a record of the sql task needs `question` and `sql`; rename the field that holds the {field}",
-        )
-    return value
 
 
 def _group(database: str, question: str, sql: str, skeleton: str) -> str:
