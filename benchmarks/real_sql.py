@@ -118,7 +118,7 @@ def _train_on_chinook(dump: Path | None, steps: int, figure: Any) -> None:
     with tempfile.TemporaryDirectory() as out:
         asked = [f"train.max_steps={steps}", f"task.build.examples={max(9000, 22 * steps)}"]
         loaded = load_config(recipe, ["name=chinook", f"output_dir={out}", "exports=[]", *asked])
-        build = loaded.config.task.build.model_copy(update={"glossary": {}, "asked": None})
+        build = loaded.config.task.build.model_copy(update={"glossary": {}})
         task = loaded.config.task.model_copy(update={"databases": {"chinook": dump}, "build": build})
         data = loaded.config.data.model_copy(update={"test": {}})
         config = loaded.config.model_copy(update={"task": task, "data": data})

@@ -10,7 +10,7 @@ import pytest
 
 from tunesmith.config.schema import Source
 from tunesmith.data.ledger import Dropped
-from tunesmith.data.sources import CHUNK, read_records, source_files
+from tunesmith.data.sources import CHUNK, read_records, read_whole, source_files
 from tunesmith.errors import DataError
 from tunesmith.types import Record
 
@@ -39,6 +39,17 @@ def test_large_integers_are_part_of_a_record_s_identity(tmp_path: Path) -> None:
     read_back = read(tmp_path / "a.jsonl")
     assert fields(read_back) == [{"a": 10**30}, {"a": 10**30 + 1}, {"a": 2**64 - 1}]
     assert len({item.id for item in read_back}) == 3
+
+
+def test_a_source_that_must_be_whole_stops_at_what_cannot_be_read(tmp_path: Path) -> None:
+    file = tmp_path / "asked.jsonl"
+    file.write_text('{"question": "how many", "sql": "SELECT 1"}\n{"question": "how\n')
+    with pytest.raises(DataError, match="broken JSON") as error:
+        read_whole(Source(path=str(file)), 1000)
+    assert error.value.place == f"{file}:2"
+    assert "mend it" in error.value.remedy
+    file.write_text('{"question": "how many", "sql": "SELECT 1"}\n')
+    assert [one.fields["sql"] for one in read_whole(Source(path=str(file)), 1000)] == ["SELECT 1"]
 
 
 def test_a_pretty_printed_array_knows_its_lines(tmp_path: Path) -> None:

@@ -130,7 +130,7 @@ _FORMS: tuple[Form, ...] = (
 """The ways to say a value: as it is, `dogs` for dog, `no shows` and `no-shows` for no_show."""
 
 
-_YEAR = re.compile(r"\bEXTRACT\s*\(\s*YEAR\s+FROM[^()]*\)\s*(?:[<>=]+|BETWEEN(?:\s+\d+\s+AND)?)\s*(\d{4})\b", re.I)
+_YEARS = re.compile(r"\bYEAR\s+FROM\b", re.I)
 _MONTH = re.compile(r"\bEXTRACT\s*\(\s*MONTH\s+FROM[^()]*\)\s*=\s*(\d\d?)\b", re.I)
 _NUMBER = re.compile(r"(?<![\w.'-])\d+(?![\w.'-])")
 
@@ -150,13 +150,12 @@ def _months(question: str, sql: str) -> Iterator[Slot]:
 
 
 def _numbers(question: str, sql: str) -> Iterator[Slot]:
-    years = {match.span(1) for match in _YEAR.finditer(sql)}
     extracted = {match.span(1) for match in _MONTH.finditer(sql)}
     for match in _NUMBER.finditer(sql):
         number = int(match[0])
         if match.span() in extracted or sql.startswith("SELECT 1 ", match.start() - 7):
             continue
-        if match.span() in years:
+        if 1900 <= number <= 2100 and _YEARS.search(sql):
             if said := _once(match[0], question):
                 yield Slot(said, match.span(), _drawn([number + step for step in (-2, -1, 0, 1)], str))
             continue

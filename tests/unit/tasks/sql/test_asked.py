@@ -85,6 +85,14 @@ def test_numbers_months_and_years_change_in_both(said: str, written: str, other:
     assert (other, f"SELECT 1 {then}") in versions(said, f"SELECT 1 {written}", 300)
 
 
+def test_a_span_of_years_moves_among_years() -> None:
+    sql = "SELECT COUNT(*) FROM orders WHERE EXTRACT(YEAR FROM paid_on) BETWEEN 2021 AND 2023"
+    found = versions("orders paid between 2021 and 2023", sql, 200)
+    years = {tuple(map(int, query.split("BETWEEN ")[1].split(" AND "))) for _, query in found}
+    assert len(years) > 8
+    assert all(2019 <= year <= 2024 for pair in years for year in pair)
+
+
 def test_two_values_of_one_column_never_become_the_same() -> None:
     sql = "SELECT COUNT(*) FROM customers WHERE city IN ('Lyon', 'Oslo')"
     found = versions("how many in Lyon or Oslo", sql, 300)
