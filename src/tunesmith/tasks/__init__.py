@@ -118,8 +118,8 @@ def build_data(config: RunConfig, task: Task, out: Path, read: Read) -> Built | 
     if isinstance(settings, SqlTask):
         from tunesmith.tasks.sql.build import build_dataset, read_built
 
-        source = settings.build.asked
-        asked = read(source, config.data.max_record_bytes) if source is not None else ()
+        file = settings.build.asked
+        asked = read(Source(path=str(file)), config.data.max_record_bytes) if file is not None else ()
         built = read_built(settings, out, config.seed, asked)
         return built or build_dataset(task.server(), settings, out, config.seed, asked)  # type: ignore[attr-defined]
     if isinstance(settings, MathsTask):

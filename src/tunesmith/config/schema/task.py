@@ -7,7 +7,6 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
-from tunesmith.config.schema.data import SourceField
 from tunesmith.config.schema.section import Section
 
 
@@ -33,10 +32,9 @@ class SqlBuild(Section):
     `{pets: [patient, animal], vets.salary: [pay]}`."""
     noise: float = Field(0.3, ge=0, le=1)
     """Share of the questions that get a colleague's carelessness: lower case, no question mark, an opener."""
-    asked: SourceField | None = None
-    """Questions that people asked, in records of `question` and `sql` (and `database`, where there are several): a
-    file, or what else `data.train` may name. They are executed and trained on beside the composed ones; none is tested
-    on."""
+    asked: Path | None = None
+    """A file of questions that people asked, in records of `question` and `sql` (and `database`, where there are
+    several). They are executed and trained on beside the composed ones; none is tested on."""
     versions: int = Field(4, ge=1, le=50)
     """At most this many versions of an asked question: itself, and what it becomes with other values, numbers, months
     and years where question and query both name one, or with a colleague's carelessness."""
