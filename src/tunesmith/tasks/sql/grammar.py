@@ -72,7 +72,9 @@ class Grammar(Resolver):
         self.open = False
         """Whether the text ends within quotes."""
         self.kind: str | None = None
-        """Family of the type of the column just read."""
+        """Family of the type of the column just read; `difference` where it is a date that something was taken from."""
+        self.minus = False
+        """Whether a column that comes next is taken away."""
         self.against: str | None = None
         """The same of the column that a literal here is compared with."""
         self.compared = False
@@ -100,6 +102,9 @@ class Grammar(Resolver):
             self.equalled = self.place if token in _EQUALITIES else None
         elif token not in ("(", ",", "'", "0", "infix", "-") and not (token == "and" and self.before in ("'", "0")):
             self.compared, self.against, self.equalled = False, None, None
+        if self.minus and kind in ("date", "time"):
+            kind = "difference"  # days or an interval, as the dates have hours or not
+        self.minus = token == "-" or (self.minus and kind is None and token in ("name", "."))
         if token != "infix":
             self.kind = kind
         if token not in ("infix", "name"):

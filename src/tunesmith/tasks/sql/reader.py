@@ -145,7 +145,7 @@ class Reader(Grammar):
         if self.frame.kind == "type":
             return
         self._operand()
-        require(not self.compared or self.against in (None, "number"))
+        require(not self.compared or self.against in (None, "number", "difference"))
         require(not (self.literals and self.compared and not self.literals.number(token, closed)))
 
     def _sign(self, sign: str) -> str:
@@ -178,7 +178,6 @@ class Reader(Grammar):
             require(scope.rank >= 0 and not (outermost and scope.slot))
             starts = sign in "+-" and self.previous not in ("+", "-") or sign == "[" and self.previous == "array"
             require(self._ended() or starts)
-            frame.subtracts |= sign == "-"
             if sign in COMPARISONS:
                 # One comparison is no operand of another: a = b = c is an error.
                 require(not frame.compares)
@@ -246,7 +245,7 @@ class Reader(Grammar):
             require(frame.opener in NO_ARGUMENTS)
         elif frame.opener in SUMMED and self.kind in ("date", "time"):
             # A difference of dates can be averaged, a date cannot.
-            require(self.before not in ("(", ".") or frame.subtracts)
+            require(self.before not in ("(", "."))
         else:
             # OVER () is a window of all rows.
             require(self._ended() or (self.previous == "(" and frame.opener == "over"))

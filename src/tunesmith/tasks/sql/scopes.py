@@ -76,17 +76,14 @@ class Frame:
     only_query: bool = False
     compares: bool = False
     """Whether a comparison stands here already, since the last AND or comma."""
-    subtracts: bool = False
-    """Whether something is subtracted here, as in AVG(arrived_on - ordered_on)."""
     cases: int = 0
     """CASEs that still want their END."""
 
     def copy(self, copied: dict[int, Scope]) -> Frame:
         """A copy with its scope, as `Scope.copy` makes it."""
         return Frame(
-            self.kind, self.scope.copy(copied), self.opener, self.role, self.only_query, self.compares, self.subtracts,
-            self.cases,
-        )  # fmt: skip
+            self.kind, self.scope.copy(copied), self.opener, self.role, self.only_query, self.compares, self.cases
+        )
 
 
 class Stop(Exception):

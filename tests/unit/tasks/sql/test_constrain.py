@@ -105,6 +105,9 @@ RIGHT = [
     'SELECT "End", appointments."End" FROM appointments WHERE starts_at::date = \'2025-03-01\'',
     'SELECT "Price (EUR)" FROM "Old Prices" WHERE year = 2024',
     "SELECT AVG(joined_on - DATE '2024-01-01'), MAX(joined_on) FROM owners WHERE joined_on > 'today'",
+    "SELECT name FROM owners WHERE CURRENT_DATE - joined_on > 365 AND joined_on > '2024-01-01'",
+    "SELECT AVG(a.starts_at - o.joined_on) FROM owners AS o JOIN pets AS p ON p.owner_id = o.id "
+    "JOIN appointments AS a ON a.pet_id = p.id WHERE a.starts_at - o.joined_on BETWEEN '2 days' AND '1 month'",
     "SELECT SUM(CASE WHEN species = 'dog' THEN 1 ELSE 0 END) FROM pets WHERE weight_kg = '5' OR weight_kg IN (1, 2)",
     "SELECT STRING_AGG(name, ', ' ORDER BY name) FROM pets",
     "SELECT name FROM clinics WHERE city = 'O''Brien''s Bridge'",
@@ -175,6 +178,8 @@ def test_a_right_query_is_allowed_at_every_letter(sql: str, constraint: SchemaCo
         ("SELECT name surname ", "first_name"),
         ("SELECT name FROM pets WHERE weight_kg > ", "'heavy'"),
         ("SELECT name FROM owners WHERE joined_on > ", "2024"),
+        ("SELECT name FROM owners WHERE CURRENT_DATE - joined_on > 30 AND joined_on > ", "2024"),
+        ("SELECT name FROM owners WHERE CURRENT_DATE - owners.joined_on ", "ILIKE"),
         ("SELECT name FROM pets WHERE species = ", "3"),
         ("SELECT name FROM pets WHERE weight_kg ", "ILIKE"),
         ("SELECT EXTRACT(YEAR FROM ", "name"),
