@@ -1,15 +1,16 @@
 """Training examples per CPU second and peak memory, beside TRL and the plain Trainer of transformers.
 
-Everybody trains the same model (Llama architecture, random weights, LoRA r=16 on every linear layer, AdamW, float32) on
-the same token ids with as many examples per optimizer step. Each runs in a process of its own with one thread, after
-four examples to warm up; CPU seconds of the steps are counted. TRL's micro-batches are 4, sorted by length, without
-gradient checkpointing. "trl*" (a*) is TRL with what it does on GPUs only switched on: it drops positions without a
-label before the head.
+Everybody trains the same model (Llama architecture, random weights, LoRA r=16 on every linear layer, AdamW, float32 or,
+with `--precision bf16`, mixed) on the same token ids with as many examples per optimizer step. Each runs in a process
+of its own with one thread, after four examples to warm up; CPU seconds of the steps are counted. TRL's micro-batches
+are 4, sorted by length, without gradient checkpointing. "trl*" (a*) is TRL with what it does on GPUs only switched on:
+it drops positions without a label before the head. "ours-in-fp32" shows what `--precision bf16` itself brings.
 
 `--group 1 --batch 128` is a step drawn at random from 40 schemas: same batch, update unchanged. 4, 8 and 16 are as many
 examples of each schema, as `train.per_prefix` brings together.
 
     python benchmarks/training.py [--quick] [--json FILE] [--size s m] [--data sql chat none] [--group 1 4 8 16]
+                                  [--precision fp32 bf16] [--peers trl* ours-in-fp32]
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ GOALS = {("sql", 8, 16): 4.0, ("sql", 4, 16): 2.5, ("sql", 1, 128): 2.0, ("chat"
 MEMORY_GOAL = 0.8
 """Most peak memory, of a*'s, on SQL in groups."""
 PEERS = ("trl", "trl*", "transformers")
+OURS = ("ours", "ours-in-fp32")
 
 
 def main() -> None:
@@ -51,12 +53,14 @@ def main() -> None:
     parser.add_argument("--group", nargs="+", type=int, default=[1, 4, 8, 16])
     parser.add_argument("--batch", type=int, default=16, help="examples per step")
     parser.add_argument("--steps", type=int, default=1, help="steps that are timed")
-    parser.add_argument("--peers", nargs="+", default=list(PEERS), choices=PEERS)
+    parser.add_argument("--peers", nargs="+", default=list(PEERS), choices=[*PEERS, OURS[1]])
+    parser.add_argument("--precision", default="fp32", choices=["fp32", "bf16"])
     parser.add_argument("--one", nargs=5, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.one:
         who, size, data, group, folder = options.one
-        print(json.dumps(measure(who, size, data, int(group), options.batch, options.steps, Path(folder))))
+        mixed = options.precision == "bf16" and who != OURS[1]
+        print(json.dumps(measure(who, size, data, int(group), options.batch, options.steps, Path(folder), mixed=mixed)))
         return
     if options.quick:
         options.data, options.group, options.batch, options.steps, options.peers = ["sql"], [4], 8, 1, ["trl*"]
@@ -75,20 +79,22 @@ def compare(size: str, data: str, group: int, options: argparse.Namespace) -> li
     for who in ("ours", *options.peers):
         with tempfile.TemporaryDirectory() as folder:
             asked = [sys.executable, "-W", "ignore", __file__, "--one", who, size, data, str(group), folder]
-            asked += ["--batch", str(options.batch), "--steps", str(options.steps)]
+            asked += ["--batch", str(options.batch), "--steps", str(options.steps), "--precision", options.precision]
             environment = os.environ | {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
             out = subprocess.run(asked, capture_output=True, text=True, env=environment, check=False)
         if out.returncode:
             raise SystemExit(f"{who} failed:\n{out.stderr[-2000:]}")
         found[who] = json.loads(out.stdout.strip().splitlines()[-1])
     where = f"{size}, {data}, {group} of a prefix, {options.batch} examples per step"
+    where += ", bf16" if options.precision == "bf16" else ""
     packages = ", ".join(f"{name} {version(name)}" for name in ("torch", "transformers", "trl", "peft"))
     conditions = f"{where}; {options.steps} steps of {found['ours']['tokens']:,} tokens; {packages}; {processor()}"
     figures = []
     for who in options.peers:
         ours, theirs = found["ours"], found[who]
         ratio, memory = ours["rate"] / theirs["rate"], ours["memory_mb"] / theirs["memory_mb"]
-        goal = GOALS.get((data, group, options.batch)) if who == "trl*" else None
+        judged = who == "trl*" and options.precision == "fp32"
+        goal = GOALS.get((data, group, options.batch)) if judged else None
         print(
             f"{where}: ours {ours['rate']:.2f}, {who} {theirs['rate']:.2f} examples per CPU second: {ratio:.2f}x"
             f" (goal {goal or '-'}); peak memory {ours['memory_mb']} and {theirs['memory_mb']} MB: {memory:.2f}x",
@@ -98,7 +104,7 @@ def compare(size: str, data: str, group: int, options: argparse.Namespace) -> li
         figures.append(
             {"figure": f"examples per CPU second over {who}: {where}", "value": ratio, "goal": goal, **common}
         )
-        least = MEMORY_GOAL if who == "trl*" and data == "sql" and group > 1 else None
+        least = MEMORY_GOAL if judged and data == "sql" and group > 1 else None
         figures.append({"figure": f"peak memory to {who}'s: {where}", "value": memory, "goal": least, **common})
     return figures
 
@@ -137,13 +143,15 @@ def examples(data: str, group: int, batch: int, steps: int, vocabulary: int) -> 
     return found
 
 
-def measure(who: str, size: str, data: str, group: int, batch: int, steps: int, folder: Path) -> dict[str, Any]:
+def measure(
+    who: str, size: str, data: str, group: int, batch: int, steps: int, folder: Path, *, mixed: bool
+) -> dict[str, Any]:
     """Examples per CPU second and peak memory of one contestant, in this process."""
     vocabulary = SIZES[size][-1]
     tokens = examples(data, group, batch, steps, vocabulary)
     model = adapted_model(size)
-    run = ours if who == "ours" else peer
-    seconds = run(who, model, tokens, batch, steps, folder)
+    run = ours if who in OURS else peer
+    seconds = run(who, model, tokens, batch, steps, folder, bf16=mixed)
     return {
         "rate": batch * steps / seconds,
         "seconds": seconds,
@@ -170,14 +178,16 @@ def adapted_model(size: str) -> Any:
     return add_lora(model, Lora(r=16, lora_alpha=16, target_modules="all-linear"))
 
 
-def ours(who: str, model: Any, tokens: list[Tokens], batch: int, steps: int, folder: Path) -> float:
+def ours(
+    who: str, model: Any, tokens: list[Tokens], batch: int, steps: int, folder: Path, *, bf16: bool = False
+) -> float:
     """The steps of `tunesmith train`: planting, rows, clipping, AdamW."""
     import torch
 
     from tunesmith.model.decoder import plain_decoder
     from tunesmith.train.steps import plan_step
 
-    decoder = plain_decoder(model)
+    decoder = plain_decoder(model, torch.bfloat16 if bf16 else None)
     assert decoder is not None
     model.train()
     trained = [p for p in model.parameters() if p.requires_grad]

@@ -194,7 +194,7 @@ def _simulate(config: RunConfig, architecture: Any, row: RowShape, *, gpu: bool,
     with FakeTensorMode(allow_non_fake_inputs=True):
         _fill(model)
         with unset_fake_temporarily():
-            call = _call(model, row, plain=not gpu and compute is torch.float32)
+            call = _call(model, row, products=None if gpu else compute)
         with _Ledger(vocabulary=int(architecture.vocab_size), known=_storages(model)) as ledger:
             try:
                 with rows_in(model):  # also while activations are computed again
@@ -335,22 +335,24 @@ class _Call(NamedTuple):
     def loss(self, compute: torch.dtype) -> Tensor:
         """Sum over the labels, as a run computes it."""
         labels = torch.zeros(len(self.at), dtype=torch.long)
+        if self.decoder is not None:
+            return self.decoder.loss(self.ids, self.ends, self.position, self.at, labels)
         mixed = compute is not torch.float32
         with torch.autocast("cpu", compute if mixed else torch.bfloat16, enabled=mixed):
-            if self.decoder is not None:
-                return self.decoder.loss(self.ids, self.ends, self.position, self.at, labels)
             logits = self.model(input_ids=self.ids, use_cache=False, logits_to_keep=self.at, **self.told).logits[0]
         return nn.functional.cross_entropy(logits.float(), labels, reduction="sum")
 
 
-def _call(model: Any, row: RowShape, *, plain: bool) -> _Call:
-    """Called where tensors are real; the model need not be. `plain`: whether a run takes the faster way where it can,
-    as on a CPU in float32."""
+def _call(model: Any, row: RowShape, *, products: torch.dtype | None) -> _Call:
+    """Called where tensors are real; the model need not be. `products`: type of matrix products where a run takes the
+    faster way if it can, as on a CPU; None where it does not."""
     ends, position = (torch.from_numpy(one.astype(np.int64))[None] for one in (row.subtree_end, row.position))
     places = np.unique(np.linspace(0, row.tokens - 1, max(1, min(row.labels, row.tokens))).round().astype(np.int64))
     at, ids = torch.from_numpy(places), torch.zeros(1, row.tokens, dtype=torch.long)
-    decoder = PlainDecoder.of(model) if plain else None
+    decoder = PlainDecoder.of(model) if products is not None else None
     if decoder is not None and decoder.takes(position):
+        if products is torch.bfloat16:
+            decoder.products = products
         every, last = plan_cascade(ends[0]), plan_cascade(ends[0], at)
         decoder.plan = lambda _, at=None: every if at is None else last
         return _Call(model, decoder, ids, ends, position, at, {})

@@ -18,6 +18,7 @@ from tunesmith.check.workload import Workload
 from tunesmith.config.schema import RunConfig
 from tunesmith.config.show import dump_config
 from tunesmith.errors import ModelError
+from tunesmith.model.fused import multiplies
 
 FOLDER = ".forecasts"
 """Beside the runs: a plan by the name of its run, and the scores of all."""
@@ -140,7 +141,8 @@ def make_plan(
             here = next(one for one in found if one.card is own)
         else:
             compute = "bf16" if precision == "bf16" else "fp32"
-            rates = cpu_rates(torch.bfloat16 if compute == "bf16" else torch.float32)
+            fast = compute == "bf16" and multiplies(torch.bfloat16)
+            rates = cpu_rates(torch.bfloat16 if fast else torch.float32)
             here = outlook("this CPU" if device_name is None else device_name, rates, compute, None)
         if probed is not None and peak is not None:
             here = _narrowed(config, here, workload, probed, peak)

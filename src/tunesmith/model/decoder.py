@@ -28,11 +28,12 @@ _CLOSE = {torch.float32: 1e-3, torch.float64: 1e-5}
 round to float32, ours do not."""
 
 
-def plain_decoder(model: Any) -> PlainDecoder | None:
+def plain_decoder(model: Any, products: torch.dtype | None = None) -> PlainDecoder | None:
     """The way for this model, or None where it is not known to give what the model gives.
 
     Args:
         model: a causal language model, or a PEFT model around one.
+        products: type that products with weights are computed in; None for the type of the weights.
     """
     found = PlainDecoder.of(model)
     if found is None:
@@ -41,6 +42,7 @@ def plain_decoder(model: Any) -> PlainDecoder | None:
     if not difference <= _CLOSE[found.dtype]:
         log.warning("the faster forward pass differs from the model's own by %.1e, so it is not used", difference)
         return None
+    found.products = products or found.products
     return found
 
 
@@ -53,6 +55,8 @@ class PlainDecoder:
         self._inner = causal.model
         self._config = causal.config
         self.dtype: torch.dtype = self._inner.embed_tokens.weight.dtype
+        self.products = self.dtype
+        """Type that products with weights are computed in (`model/fused.py`)."""
         self.plan: Callable[..., Cascade] = plan_cascade
         """How a row's attention is cut into parts; a simulation, whose tensors hold no numbers, knows it beforehand."""
 
@@ -85,7 +89,7 @@ class PlainDecoder:
         head = self._causal.lm_head
         known = _weights(head)
         if known is not None and known.bias is None and known.down is None and not known.base.requires_grad:
-            return label_loss(hidden, known.base, labels)
+            return label_loss(hidden, known.base, labels, self.products)
         return torch.nn.functional.cross_entropy(head(hidden), labels, reduction="sum")
 
     def logits(self, input_ids: Tensor, subtree_end: Tensor, position: Tensor, at: Tensor) -> Tensor:
@@ -128,13 +132,13 @@ class PlainDecoder:
         normed = _norm(layer.input_layernorm, x)
         if at is None:
             sizes = [attention.q_proj.out_features, attention.k_proj.out_features, attention.v_proj.out_features]
-            three = _linear(normed, attention.q_proj, attention.k_proj, attention.v_proj)
+            three = self._linear(normed, attention.q_proj, attention.k_proj, attention.v_proj)
             query, key, value = torch.split(three, sizes, dim=1)
             q_cos, q_sin = cos, sin
         else:
             sizes = [attention.k_proj.out_features, attention.v_proj.out_features]
-            key, value = torch.split(_linear(normed, attention.k_proj, attention.v_proj), sizes, dim=1)
-            query = _linear(normed.index_select(0, at), attention.q_proj)
+            key, value = torch.split(self._linear(normed, attention.k_proj, attention.v_proj), sizes, dim=1)
+            query = self._linear(normed.index_select(0, at), attention.q_proj)
             q_cos, q_sin = cos[at], sin[at]
             x = x.index_select(0, at)
         query, key, value = (one.view(len(one), -1, width) for one in (query, key, value))
@@ -142,9 +146,17 @@ class PlainDecoder:
             query, key = _norm(attention.q_norm, query), _norm(attention.k_norm, key)
         query, key = rotated(query, q_cos, q_sin), rotated(key, cos, sin)
         seen = cascade_attention(query, key, value, cascade, attention.scaling)
-        x = x + _linear(seen.flatten(1), attention.o_proj)
+        x = x + self._linear(seen.flatten(1), attention.o_proj)
         normed = _norm(layer.post_attention_layernorm, x)
-        return x + _linear(swiglu(_linear(normed, mlp.gate_proj, mlp.up_proj)), mlp.down_proj)
+        return x + self._linear(swiglu(self._linear(normed, mlp.gate_proj, mlp.up_proj)), mlp.down_proj)
+
+    def _linear(self, x: Tensor, *modules: Any) -> Tensor:
+        """Linear layers of one input, side by side."""
+        known = [_weights(module) for module in modules]
+        members = [one for one in known if one is not None]
+        if len(members) == len(modules):
+            return adapted(x, members, self.products)
+        return torch.cat([module(x) for module in modules], dim=1)
 
     def difference(self) -> float:
         """How far logits of a small row are from the model's own, as a share of their spread."""
@@ -174,15 +186,6 @@ def _norm(module: Any, x: Tensor) -> Tensor:
         found: Tensor = module(x)
         return found
     return rms_norm(x, module.weight, module.variance_epsilon)
-
-
-def _linear(x: Tensor, *modules: Any) -> Tensor:
-    """Linear layers of one input, side by side."""
-    known = [_weights(module) for module in modules]
-    members = [one for one in known if one is not None]
-    if len(members) == len(modules):
-        return adapted(x, members)
-    return torch.cat([module(x) for module in modules], dim=1)
 
 
 def _looks_up(module: Any) -> bool:

@@ -2,11 +2,15 @@
 
 They compute what transformers and PEFT compute, in the same type, and are held to them by tests. What is frozen gets no
 gradient, temporaries are reused in place, and none of them can be differentiated twice.
+
+The products with weights, nearly all of the multiplications, may be computed in bfloat16 (mixed precision: Micikevicius
+et al., 2018, arXiv 1710.03740; Kalamkar et al., 2019, arXiv 1905.12322); everything between them keeps its type.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from typing import Any, NamedTuple
 
 import torch
@@ -18,6 +22,8 @@ from tunesmith.model.lora import MERGE_FROM
 
 _LOGITS = 1 << 24
 """Logits held at once."""
+_LINES = 256
+"""Products with tokens are made as long as a multiple of this where a kernel is compiled for every length."""
 
 
 class Weights(NamedTuple):
@@ -37,10 +43,48 @@ def _members(flat: Sequence[Any], scales: Sequence[float]) -> list[Weights]:
     return [Weights(*flat[4 * at : 4 * at + 4], scale) for at, scale in enumerate(scales)]  # type: ignore[call-arg]
 
 
-def adapted(x: Tensor, members: Sequence[Weights]) -> Tensor:
-    """Linear layers of one input, side by side: x of shape (L, in) -> (L, sum of outs)."""
+@cache
+def multiplies(products: torch.dtype) -> bool:
+    """Whether this processor has instructions for products of the type."""
+    return products is not torch.bfloat16 or torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+
+
+def _factor(x: Tensor, products: torch.dtype) -> Tensor:
+    """A factor of a product: in the type of products, or, where the processor has none of it and would take many times
+    as long, rounded to it."""
+    if x.dtype is products:
+        return x
+    rounded = x.to(products)
+    return rounded if multiplies(products) else rounded.to(x.dtype)
+
+
+def _tokens(x: Tensor, products: torch.dtype) -> Tensor:
+    """`_factor` of one line a token; in another type than x's with lines of zeros up to a round number of lines:
+    kernels are compiled for every new shape, and all are kept."""
+    if x.dtype is products or not multiplies(products):
+        return _factor(x, products)
+    factor = x.new_zeros(-(-len(x) // _LINES) * _LINES, x.shape[1], dtype=products)
+    factor[: len(x)] = x
+    return factor
+
+
+def _put(out: Tensor, a: Tensor, b: Tensor) -> None:
+    """out = a b, whatever type they are multiplied in, without lines that were added."""
+    if a.dtype is out.dtype and len(a) == len(out):
+        torch.mm(a, b, out=out)
+    else:
+        out.copy_((a @ b)[: len(out)])
+
+
+def adapted(x: Tensor, members: Sequence[Weights], products: torch.dtype) -> Tensor:
+    """Linear layers of one input, side by side: x of shape (L, in) -> (L, sum of outs).
+
+    Args:
+        products: type that the products of tokens with whole weights are computed in; thin ones keep x's.
+    """
     flat = [tensor for one in members for tensor in one[:4]]
-    found: Tensor = _Adapted.apply(x, tuple(one.scale for one in members), *flat)  # type: ignore[no-untyped-call]  # torch
+    scales = tuple(one.scale for one in members)
+    found: Tensor = _Adapted.apply(x, scales, products, *flat)  # type: ignore[no-untyped-call]  # torch
     return found
 
 
@@ -52,38 +96,35 @@ class _Adapted(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, scales: tuple[float, ...], *flat: Tensor | None) -> Tensor:
+    def forward(ctx: Any, x: Tensor, scales: tuple[float, ...], products: torch.dtype, *flat: Tensor | None) -> Tensor:
         members = _members(flat, scales)
         sizes = [one.base.shape[0] for one in members]
         whole = sum(one.base.numel() for one in members)
         thin = sum(one.down.numel() + one.up.numel() for one in members if one.down is not None and one.up is not None)
         ctx.through_whole = thin * 2 > whole or any(one.base.requires_grad for one in members)
         merge = thin > whole * MERGE_FROM
-        out = x.new_empty(len(x), sum(sizes))
-        weight = x.new_empty(sum(sizes), x.shape[1]) if merge else None
-        start = 0
-        for one, size in zip(members, sizes, strict=True):
-            part = out[:, start : start + size]
-            if weight is not None:
-                place = weight[start : start + size]
+        factor = _tokens(x, products)
+        weight = None
+        if merge:
+            weight = x.new_empty(sum(sizes), x.shape[1])
+            for one, place in zip(members, torch.split(weight, sizes), strict=True):
                 if one.down is None or one.up is None:
                     place.copy_(one.base)
                 else:
                     torch.addmm(one.base, one.up, one.down, alpha=one.scale, out=place)
-            else:
-                torch.mm(x, one.base.t(), out=part)
+            weight = _factor(weight, products)
+            out = (factor @ weight.t())[: len(x)].to(x.dtype)
+        else:
+            out = x.new_empty(len(x), sum(sizes))
+        for one, part in zip(members, torch.split(out, sizes, dim=1), strict=True):
+            if not merge:
+                _put(part, factor, _factor(one.base, products).t())
                 if one.down is not None and one.up is not None:
                     part.addmm_(x @ one.down.t(), one.up.t(), alpha=one.scale)
-            start += size
-        if weight is not None:
-            torch.mm(x, weight.t(), out=out)
-        start = 0
-        for one, size in zip(members, sizes, strict=True):
             if one.bias is not None:
-                out[:, start : start + size] += one.bias
-            start += size
-        ctx.scales, ctx.merged = scales, weight is not None
-        ctx.save_for_backward(x, *([weight] if weight is not None else []), *flat)
+                part += one.bias
+        ctx.scales, ctx.products, ctx.merged = scales, products, merge
+        ctx.save_for_backward(factor, *([weight] if weight is not None else []), *flat)
         return out
 
     @staticmethod
@@ -92,9 +133,10 @@ class _Adapted(torch.autograd.Function):
         x, *rest = ctx.saved_tensors
         weight = rest.pop(0) if ctx.merged else None
         members = _members(rest, ctx.scales)
-        needs, found = ctx.needs_input_grad[2:], []
-        whole = grad.t() @ x if ctx.through_whole and any(needs) else None
-        d_x = grad @ weight if weight is not None and ctx.needs_input_grad[0] else None
+        needs, found = ctx.needs_input_grad[3:], []
+        factor, type_ = _tokens(grad, ctx.products), grad.dtype
+        whole = (factor.t() @ x).to(type_) if ctx.through_whole and any(needs) else None
+        d_x = (factor @ weight)[: len(grad)].to(type_) if weight is not None and ctx.needs_input_grad[0] else None
         start = 0
         for at, one in enumerate(members):
             size = one.base.shape[0]
@@ -102,7 +144,11 @@ class _Adapted(torch.autograd.Function):
             d_base = d_bias = d_down = d_up = shrunk = None
             wants_x = weight is None and ctx.needs_input_grad[0]
             if wants_x:
-                d_x = part @ one.base if d_x is None else d_x.addmm_(part, one.base)
+                pulled, base = factor[:, start : start + size], _factor(one.base, ctx.products)
+                if d_x is None:
+                    d_x = (pulled @ base)[: len(grad)].to(type_)
+                else:
+                    d_x = d_x.addmm_(pulled, base) if base.dtype is type_ else d_x.add_((pulled @ base)[: len(grad)])
             if one.down is not None and one.up is not None:
                 if whole is None or wants_x:
                     shrunk = (part @ one.up).mul_(one.scale)
@@ -112,14 +158,15 @@ class _Adapted(torch.autograd.Function):
                     mine = whole[start : start + size]
                     d_up, d_down = (mine @ one.down.t()).mul_(one.scale), (one.up.t() @ mine).mul_(one.scale)
                 elif needs[4 * at + 2] and shrunk is not None:
-                    d_up, d_down = (part.t() @ (x @ one.down.t())).mul_(one.scale), shrunk.t() @ x
+                    seen = x[: len(grad)].to(type_)
+                    d_up, d_down = (part.t() @ (seen @ one.down.t())).mul_(one.scale), shrunk.t() @ seen
             if needs[4 * at] and whole is not None:
                 d_base = whole[start : start + size]
             if needs[4 * at + 1]:
                 d_bias = part.sum(0)
             found += [d_base, d_bias, d_down, d_up]
             start += size
-        return d_x, None, *found
+        return d_x, None, None, *found
 
 
 def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
@@ -197,24 +244,28 @@ class _SwiGlu(torch.autograd.Function):
         return out
 
 
-def label_loss(hidden: Tensor, head: Tensor, labels: Tensor) -> Tensor:
+def label_loss(hidden: Tensor, head: Tensor, labels: Tensor, products: torch.dtype) -> Tensor:
     """Sum of the cross entropy, a few rows of logits at a time: (n, h), a head of (vocabulary, h) that is not trained.
 
     The gradient of the logits is known once they are, so it is taken through the head at once and no logits are kept.
+
+    Args:
+        products: type that the products with the head are computed in.
     """
-    found: Tensor = _LabelLoss.apply(hidden, head, labels)  # type: ignore[no-untyped-call]  # torch
+    found: Tensor = _LabelLoss.apply(hidden, head, labels, products)  # type: ignore[no-untyped-call]  # torch
     return found
 
 
 class _LabelLoss(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, hidden: Tensor, head: Tensor, labels: Tensor) -> Tensor:
+    def forward(ctx: Any, hidden: Tensor, head: Tensor, labels: Tensor, products: torch.dtype) -> Tensor:
         total = hidden.new_zeros(())
         d_hidden = torch.empty_like(hidden) if ctx.needs_input_grad[0] else None
+        head = _factor(head, products)
         step = max(1, _LOGITS // head.shape[0])
         for start in range(0, len(hidden), step):
             part, wanted = hidden[start : start + step], labels[start : start + step, None]
-            logits = part @ head.t()
+            logits = (_tokens(part, products) @ head.t())[: len(part)].to(hidden.dtype)
             logits -= logits.amax(-1, keepdim=True)
             right = logits.gather(1, wanted)
             odds = logits.exp_()
@@ -223,12 +274,12 @@ class _LabelLoss(torch.autograd.Function):
             if d_hidden is not None:
                 odds.div_(sums)
                 odds.scatter_add_(1, wanted, odds.new_full(wanted.shape, -1.0))
-                torch.mm(odds, head, out=d_hidden[start : start + step])
+                _put(d_hidden[start : start + step], _tokens(odds, products), head)
         ctx.d_hidden = d_hidden
         return total
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
         d_hidden: Tensor = ctx.d_hidden * grad
-        return d_hidden, None, None
+        return d_hidden, None, None, None

@@ -204,10 +204,8 @@ def _keep_differentiable(model: Any) -> None:
 def compute_dtype(precision: str) -> torch.dtype:
     """The type that matrix products are computed in under a precision.
 
-    `auto` is bfloat16 on a GPU that has it, and float32 on a CPU, also on one with bfloat16 tiles (AMX). There a lone
-    product of (2000, 256) by (256, 704) is seven times faster, but a whole step of the demo only takes a fifth less:
-    most of it is attention's backward pass and sums, which are not. On a core shared with other work the many small
-    casts of autocast cost more than that. `train.precision: bf16` asks for it.
+    `auto` is bfloat16 on a GPU that has it, and float32 on a CPU, also on one with bfloat16: there a run would depend
+    on the processor that it happens to be on, for a fifth to two fifths of speed. `train.precision: bf16` asks for it.
     """
     import torch
 

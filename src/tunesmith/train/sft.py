@@ -148,9 +148,9 @@ class ForestTrainer(GuardedTrainer):
             callbacks=callbacks,
         )
         self.remove_callback(PrinterCallback)
-        # Autocast and the exchange of gradients hang on the model's own call.
-        alone = arguments.world_size == 1 and not arguments.bf16 and not arguments.fp16
-        self._decoder = plain_decoder(model) if alone and arguments.device.type == "cpu" else None
+        # The exchange of gradients hangs on the model's own call, as does autocast, whose place `products` takes.
+        alone = arguments.world_size == 1 and arguments.device.type == "cpu"
+        self._decoder = plain_decoder(model, torch.bfloat16 if arguments.bf16 else None) if alone else None
         # What `transformers` says about models that scale a loss themselves does not concern a step that sums its own.
         self.model_accepts_loss_kwargs = False
 

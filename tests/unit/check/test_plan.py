@@ -78,9 +78,11 @@ def small() -> Callable[..., Any]:
     shape = {"hidden_size": 64, "intermediate_size": 128, "num_attention_heads": 4, "num_key_value_heads": 2}
     architecture = mistral(num_hidden_layers=2, vocab_size=300, **shape)
 
-    def measured(tokens: int = 256, labels: int = 64, gpu: bool = False, **sections: Any) -> Any:
+    def measured(
+        tokens: int = 256, labels: int = 64, gpu: bool = False, compute: torch.dtype = torch.float32, **sections: Any
+    ) -> Any:
         config = config_of(**sections)
-        return step_footprint(config, architecture, full_row(tokens, 64, labels), gpu=gpu, compute=torch.float32)
+        return step_footprint(config, architecture, full_row(tokens, 64, labels), gpu=gpu, compute=compute)
 
     return measured
 
@@ -96,7 +98,8 @@ def test_what_is_said_to_save_memory_does(small: Callable[..., Any]) -> None:
     assert small(train={"gradient_checkpointing": True}).flops > 1.2 * plain.flops
 
 
-def test_a_simulated_step_holds_what_a_real_one_does(small: Callable[..., Any]) -> None:
+@pytest.mark.parametrize("compute", [torch.float32, torch.bfloat16])
+def test_a_simulated_step_holds_what_a_real_one_does(small: Callable[..., Any], compute: torch.dtype) -> None:
     """The same model, the same row, with data: every tensor it makes, counted while it lives."""
     from transformers import AutoModelForCausalLM
 
@@ -112,12 +115,12 @@ def test_a_simulated_step_holds_what_a_real_one_does(small: Callable[..., Any]) 
     for parameter in model.parameters():
         if parameter.requires_grad:
             parameter.grad = torch.zeros_like(parameter)
-    call = _call(model, full_row(256, 64, 64), plain=True)
+    call = _call(model, full_row(256, 64, 64), products=compute)
     with rows_in(model), _Ledger(300, _storages(model)) as ledger:
-        loss = call.loss(torch.float32)
+        loss = call.loss(compute)
         ledger.forward = False
         (loss / 64).backward()
-    real, told = sum(ledger.at_peak[name] for name in ("activations", "logits", "workspace")), small()
+    real, told = sum(ledger.at_peak[name] for name in ("activations", "logits", "workspace")), small(compute=compute)
     assert told.activations + told.logits + told.workspace == pytest.approx(real, rel=0.05)
 
 

@@ -13,6 +13,7 @@ import transformers
 from tunesmith.config.schema import Lora
 from tunesmith.data.collate import collate_rows
 from tunesmith.data.forest import plant_forest
+from tunesmith.model import fused
 from tunesmith.model.decoder import PlainDecoder, plain_decoder
 from tunesmith.model.lora import add_lora
 from tunesmith.types import IGNORE, Tokens
@@ -110,9 +111,12 @@ def gradients(model: Any) -> dict[str, torch.Tensor]:
     return {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
 
 
-def in_rows(model: Any, tokens: list[Tokens], max_tokens: int) -> tuple[float, dict[str, torch.Tensor]]:
+def in_rows(
+    model: Any, tokens: list[Tokens], max_tokens: int, products: torch.dtype | None = None
+) -> tuple[float, dict[str, torch.Tensor]]:
     decoder = PlainDecoder.of(model)
     assert decoder is not None
+    decoder.products = products or decoder.dtype
     model.zero_grad()
     total = 0.0
     for row in plant_forest(tokens, max_tokens):
@@ -132,18 +136,18 @@ def close(found: Any, expected: Any, loss: float, gradient: float) -> None:
         assert float((found[1][name] - one).norm()) <= gradient * float(one.norm()), name
 
 
-@pytest.mark.parametrize(
-    "lora",
-    [
-        {"r": 16},  # merged for the step, gradients through the whole weight
-        {"r": 4},  # merged, thin products
-        {"r": 1},  # not merged
-        {"r": 4, "target_modules": ["q_proj", "down_proj"]},  # layers with and without an adapter side by side
-        {"r": 4, "lora_dropout": 1e-9},  # of a kind not known: PEFT's own layers are called
-        {"r": 4, "modules_to_save": ["embed_tokens"]},  # and with it the head, where they are one
-        {},  # no adapter: every weight is trained
-    ],
-)
+LORA: list[dict[str, Any]] = [
+    {"r": 16},  # merged for the step, gradients through the whole weight
+    {"r": 4},  # merged, thin products
+    {"r": 1},  # not merged
+    {"r": 4, "target_modules": ["q_proj", "down_proj"]},  # layers with and without an adapter side by side
+    {"r": 4, "lora_dropout": 1e-9},  # of a kind not known: PEFT's own layers are called
+    {"r": 4, "modules_to_save": ["embed_tokens"]},  # and with it the head, where they are one
+    {},  # no adapter: every weight is trained
+]
+
+
+@pytest.mark.parametrize("lora", LORA)
 @pytest.mark.parametrize("kind", CONFIGS)
 def test_loss_and_gradients_in_double_precision(kind: str, lora: dict[str, Any]) -> None:
     model, tokens = model_of(kind, **lora), examples()
@@ -156,6 +160,29 @@ def test_loss_and_gradients_in_double_precision(kind: str, lora: dict[str, Any])
 def test_loss_and_gradients_in_single_precision(kind: str) -> None:
     model, tokens = model_of(kind, torch.float32, spread=0.1, r=8), examples()
     close(in_rows(model, tokens, 4096), alone(model, tokens), 1e-6, 1e-5)
+
+
+def far(found: Any, exact: Any) -> float:
+    """How far gradients are from the exact ones, all weights together, as a share of their length."""
+    off = sum(float((found[1][name] - one).norm()) ** 2 for name, one in exact[1].items())
+    return float(off / sum(float(one.norm()) ** 2 for one in exact[1].values())) ** 0.5
+
+
+@pytest.mark.parametrize("native", [True, False])  # what other processors than this one do
+@pytest.mark.parametrize("lora", LORA)
+@pytest.mark.parametrize("kind", CONFIGS)
+def test_products_in_bfloat16_are_about_as_exact_as_autocast(
+    kind: str, lora: dict[str, Any], native: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fused, "multiplies", lambda products: native)
+    model, tokens = model_of(kind, torch.float32, spread=0.1, **lora), examples()
+    exact = alone(model, tokens)
+    found = in_rows(model, tokens, 4096, torch.bfloat16)
+    with torch.autocast("cpu", torch.bfloat16):
+        usual = alone(model, tokens)
+    assert found[1].keys() == exact[1].keys()
+    assert found[0] == pytest.approx(exact[0], rel=2e-3) and found[0] != exact[0]
+    assert 1e-3 < far(found, exact) < 2.5 * far(usual, exact)
 
 
 def test_recomputed_activations_change_nothing() -> None:
