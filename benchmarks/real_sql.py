@@ -113,12 +113,14 @@ def _builds(server: Server, settings: Settings, wanted: int, figure: Any) -> Non
 
 
 def _train_on_chinook(dump: Path | None, steps: int, figure: Any) -> None:
-    """The demo's recipe on Chinook, with as many examples as the steps have use for: before and after."""
+    """The demo's recipe on Chinook, of which nobody asked anything, with as many examples as the steps have use for."""
     recipe = Path(__file__).resolve().parents[1] / "recipes" / "sql" / "demo.yaml"
     with tempfile.TemporaryDirectory() as out:
         asked = [f"train.max_steps={steps}", f"task.build.examples={max(9000, 22 * steps)}"]
-        loaded = load_config(recipe, ["name=chinook", f"output_dir={out}", "exports=[]", *asked])
-        build = loaded.config.task.build.model_copy(update={"glossary": {}})
+        loaded = load_config(
+            recipe, ["name=chinook", f"output_dir={out}", "exports=[]", "lora.modules_to_save=[]", *asked]
+        )
+        build = loaded.config.task.build.model_copy(update={"glossary": {}, "asked": None})
         task = loaded.config.task.model_copy(update={"databases": {"chinook": dump}, "build": build})
         data = loaded.config.data.model_copy(update={"test": {}})
         config = loaded.config.model_copy(update={"task": task, "data": data})
