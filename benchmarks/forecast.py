@@ -65,8 +65,8 @@ CONFIGURATIONS |= HELD_OUT
 QUICK = ("base, rows of 512", "base, all weights", "25 M")
 # name: a recipe of the repository or one of the configurations, overrides
 TIMED: dict[str, tuple[str, list[str]]] = {
-    "sql demo": ("sql/demo.yaml", ["task.build.examples=2000", "data.test={}", "train.max_steps=40",
-                                   "evaluate.max_samples=48"]),
+    "sql demo": ("sql/demo.yaml", ["task.build.examples=2000", "task.build.asked=null", "lora.modules_to_save=[]",
+                                   "data.test={}", "train.max_steps=40", "evaluate.max_samples=48"]),
     "maths demo": ("maths/demo.yaml", ["task.build.examples=1500", "train.max_steps=40", "evaluate.max_samples=32"]),
     "25 M, with validations": ("25 M", ["train.max_steps=24", "train.eval_steps=8", "checkpoints.save_steps=8"]),
     "base, all weights": ("base, all weights", ["train.max_steps=60"]),

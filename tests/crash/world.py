@@ -28,6 +28,7 @@ SETTINGS = [
     "train.early_stopping_patience=50", "train.batch_size=2", "train.max_tokens=1024", "train.logging_steps=2",
     "train.share_prefixes=false", "lora.lora_dropout=0.1", "lora.r=4", "lora.lora_alpha=4", "checkpoints.keep_last=2",
     "checkpoints.save_minutes=null", "tracking.report_to=[]", "task.build.examples=60", "task.build.test_examples=10",
+    "task.build.asked=null", "lora.modules_to_save=[]",
     "data.validation_share=0.05", "data.test={}", "exports=[]", "task.schema_tokens=300", "evaluate.self_test=0",
     "limits.preemption_url=null",
 ]  # fmt: skip
