@@ -80,6 +80,7 @@ def slice_of(config: RunConfig, folder: Path, name: str, steps: int, at: int) ->
     build = getattr(task, "build", None)
     if build is not None:
         changes = {"examples": min(build.examples, 2 * few), "test_examples": min(build.test_examples, _SLICE)}
+        changes |= {"versions": 1} if hasattr(build, "versions") else {}
         task = task.model_copy(update={"build": build.model_copy(update=changes)})
     data = config.data
 

@@ -41,7 +41,8 @@ def test_the_slice_is_the_run_but_shorter(tmp_path: Path) -> None:
     ).config  # fmt: skip
     cut = slice_of(config, tmp_path / "here", "rehearsal", 20, 10)
     assert (cut.train.max_steps, cut.checkpoints.save_steps, cut.checkpoints.save_minutes) == (20, 5, None)
-    assert cut.task.build.examples == 160 and cut.task.build.paraphrases == 2  # type: ignore[union-attr]
+    build = cut.task.build  # type: ignore[union-attr]
+    assert (build.examples, build.paraphrases, build.versions) == (160, 2, 1)  # type: ignore[union-attr]
     assert cut.train.learning_rate == 3e-4 and cut.train.early_stopping_patience is None
     assert cut.limits.max_hours is None and cut.evaluate.max_samples == 8
     assert [one.format for one in cut.exports] == ["adapter", "merged"]
