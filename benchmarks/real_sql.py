@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import platform
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +65,7 @@ def main() -> None:
             _gold_against_itself(task, folder / f"{source}.jsonl", step, figure)
         _builds(server, settings, 150 if arguments.quick else 1500, figure)
     if arguments.train:
-        _train_on_chinook(databases["chinook_PostgreSql"], arguments.steps, figure)
+        _train_on_chinook(folder / "dumps" / "chinook_PostgreSql.sql", arguments.steps, figure)
     if arguments.json:
         arguments.json.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
 
@@ -112,19 +112,17 @@ def _builds(server: Server, settings: Settings, wanted: int, figure: Any) -> Non
             )
 
 
-def _train_on_chinook(dump: Path | None, steps: int, figure: Any) -> None:
-    """The demo's recipe on Chinook, of which nobody asked anything, with as many examples as the steps have use for."""
-    recipe = Path(__file__).resolve().parents[1] / "recipes" / "sql" / "demo.yaml"
+def _train_on_chinook(dump: Path, steps: int, figure: Any) -> None:
+    """The recipe for a database of one's own on Chinook, with as many examples as the steps have use for: before and
+    after."""
+    recipe = Path(__file__).resolve().parents[1] / "recipes" / "sql" / "own-database.yaml"
     with tempfile.TemporaryDirectory() as out:
-        asked = [f"train.max_steps={steps}", f"task.build.examples={max(9000, 22 * steps)}"]
-        loaded = load_config(
-            recipe, ["name=chinook", f"output_dir={out}", "exports=[]", "lora.modules_to_save=[]", *asked]
-        )
-        build = loaded.config.task.build.model_copy(update={"glossary": {}, "asked": None})
-        task = loaded.config.task.model_copy(update={"databases": {"chinook": dump}, "build": build})
-        data = loaded.config.data.model_copy(update={"test": {}})
-        config = loaded.config.model_copy(update={"task": task, "data": data})
-        scores = pipeline.run(replace(loaded, config=config))["scores"]
+        settings = [
+            "name=chinook", f"output_dir={out}", "exports=[]", "task.server=embedded",
+            f"task.databases.chinook={dump.resolve()}", f"train.max_steps={steps}",
+            f"task.build.examples={max(9000, 22 * steps)}",
+        ]  # fmt: skip
+        scores = pipeline.run(load_config(recipe, settings, os.environ | {"TUNESMITH_DATABASE": "chinook"}))["scores"]
     for model in ("base", "tuned"):
         for name, score in scores[model].items():
             goal = "80" if (model, name) == ("tuned", "built") else ""

@@ -51,7 +51,7 @@ def test_half_precision_that_would_underflow_on_a_cpu_is_refused(train_run: Make
 
 def test_mixed_precision_computes_in_16_bits_and_hands_the_model_back_without_it(train_run: Make) -> None:
     exact, mixed = train_run("a", train={"precision": "fp32"}), train_run("b", train={"precision": "bf16"})
-    if not torch.cuda.is_available():  # as fast as in 32 bits would be slower than those: no detour by autocast
+    if not torch.cuda.is_available():  # through the faster forward pass, which autocast would go around
         assert mixed.trainer._decoder is not None and mixed.trainer._decoder.products is torch.bfloat16
     results = [fit(made.trainer, made.run, made.config) for made in (exact, mixed)]
     first, second = (result.validation_loss or 0.0 for result in results)
