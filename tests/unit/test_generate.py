@@ -122,7 +122,7 @@ def test_only_models_of_plain_attention_go_through_the_shared_prefix(
     monkeypatch.setattr(
         shared,
         "_attend",
-        lambda *args: (lengths.append(0 if args[-1] is None else args[-1][0].shape[1]), attend(*args))[1],
+        lambda *args: (lengths.append(args[-2][0].length), attend(*args))[1],
     )
     generate(tiny("mistral"), tokenizer, some_prompts(1, 5), Generate(max_new_tokens=2), {256})
     assert set(lengths) == {41}
@@ -131,11 +131,31 @@ def test_only_models_of_plain_attention_go_through_the_shared_prefix(
     assert not lengths
 
 
-def test_a_long_prefill_is_done_a_few_sequences_at_a_time(tokenizer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("beams", [1, 3])
+def test_many_scores_are_computed_a_few_lines_at_a_time(
+    beams: int, tokenizer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     model, prompts = tiny("llama"), some_prompts(schemas=1, questions=6)
-    whole = generate(model, tokenizer, prompts, Generate(max_new_tokens=8), {256})
+    whole = generate(model, tokenizer, prompts, Generate(max_new_tokens=8, beams=beams), {256})
     monkeypatch.setattr(shared, "_SCORES", 1)
-    assert generate(model, tokenizer, prompts, Generate(max_new_tokens=8), {256}) == whole
+    assert generate(model, tokenizer, prompts, Generate(max_new_tokens=8, beams=beams), {256}) == whole
+
+
+def test_a_prompt_is_kept_once_for_all_of_its_beams(tokenizer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    steps: list[tuple[int, int, int]] = []
+    attend = shared._attend
+
+    def noted(*args: Any) -> Any:
+        query, key, *_, parts, _ = args
+        if len(parts) == 2:
+            steps.append((len(query), len(parts[1].keys), key.shape[2]))
+        return attend(*args)
+
+    monkeypatch.setattr(shared, "_attend", noted)
+    generate(tiny("mistral"), tokenizer, some_prompts(1, 5), Generate(max_new_tokens=4, beams=3), set(range(10)))
+    lines, answers, written = zip(*steps, strict=True)
+    assert max(lines) == 15 and max(answers) == 5, "a beam has a copy of its prompt"
+    assert set(written) == {1, 2, 3}, "what a line carries along is more than it has written"
 
 
 @pytest.mark.parametrize("kind", ["llama", "gemma3"])

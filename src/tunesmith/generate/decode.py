@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from tunesmith.config.schema import Generate
-from tunesmith.errors import ConfigError
+from tunesmith.generate.caches import PaddedCache, SharedCache
 from tunesmith.generate.groups import Group, chunks
 from tunesmith.generate.search import Answer, Chooser
-from tunesmith.generate.shared import Prefix, attending, encode
+from tunesmith.generate.shared import attending, encode
 
 
 def complete_group(
@@ -24,11 +24,11 @@ def complete_group(
     config: Generate,
 ) -> None:
     """Decode the prompts of a group, whose prefix is encoded once; for models that `shares_prefixes` accepts."""
-    prefix = encode(model, prompts[group.members[0]][: group.prefix]) if group.prefix else None
+    prefix = encode(model, prompts[group.members[0]][: group.prefix]) if group.prefix else []
     with attending(model):
         for batch in chunks(group.members, config.batch_size):
             own = [prompts[i][group.prefix :] for i in batch]
-            _decode(model, chooser, own, [answers[i] for i in batch], _plain_cache(), prefix, group.prefix)
+            _decode(model, chooser, own, [answers[i] for i in batch], SharedCache(prefix))
 
 
 def complete_padded(
@@ -42,25 +42,15 @@ def complete_padded(
     if config.beams == 1:
         _through_generate(model, chooser, prompts, answers, config)
     else:
-        _decode(model, chooser, prompts, answers, _reorderable_cache(model))
+        _decode(model, chooser, prompts, answers, PaddedCache(model))
 
 
 def _decode(
-    model: Any,
-    chooser: Chooser,
-    own: Sequence[list[int]],
-    answers: Sequence[Answer],
-    cache: Any,
-    prefix: Prefix | None = None,
-    start: int | None = None,
+    model: Any, chooser: Chooser, own: Sequence[list[int]], answers: Sequence[Answer], cache: SharedCache | PaddedCache
 ) -> None:
     """Decode until every answer is finished; beams that died, and finished answers, leave the batch.
 
-    Each line is `[shared prefix, elsewhere] [padding] [its own prompt tokens] [its answer]`, positions counted from the
-    start of the prompt.
-
-    Args:
-        start: length of the prefix where the model attends through `attend_shared`; None where it attends its own way.
+    Each line is `[padding] [its own prompt tokens] [its answer]`, positions counted from the start of the whole prompt.
     """
     device = model.device
     width = max(map(len, own))
@@ -70,50 +60,19 @@ def _decode(
         ids[row, width - len(tokens) :] = torch.tensor(tokens)
         seen[row, width - len(tokens) :] = True
     ids, seen = ids.to(device), seen.to(device)
-    position = (start or 0) + (seen.cumsum(1) - 1).clamp(min=0)
+    position = cache.start + (seen.cumsum(1) - 1).clamp(min=0)
+    inputs = cache.read(seen)
     alive = list(answers)
     while True:
-        inputs: dict[str, Any] = {"attention_mask": seen.long()}
-        if start is not None:
-            inputs = {"attention_mask": _causal(seen, ids.shape[1]), "shared_prefix": prefix}
-        found = model(input_ids=ids, position_ids=position, cache=cache, use_cache=True, logits_to_keep=1, **inputs)
+        found = model(input_ids=ids, position_ids=position, use_cache=True, logits_to_keep=1, **inputs)
         rows = torch.tensor(chooser.take(found.logits[:, -1], alive), device=device)
+        beams = [len(answer.live) for answer in alive]
         alive = [answer for answer in alive if answer.live]
         if not alive:
             return
-        if not torch.equal(rows, torch.arange(len(seen), device=device)):
-            cache.batch_select_indices(rows)
-            position, seen = position[rows], seen[rows]
+        inputs = cache.go_on(rows, beams)
         ids = torch.tensor([beam.ids[-1] for answer in alive for beam in answer.live], device=device)[:, None]
-        position = position[:, -1:] + 1
-        seen = torch.cat([seen, seen.new_ones(len(seen), 1)], dim=1)
-
-
-def _causal(seen: Tensor, new: int) -> Tensor:
-    """(batch, 1, new, tokens): what each of the last `new` tokens sees of those that are not padding."""
-    tokens = seen.shape[1]
-    before = torch.ones(new, tokens, dtype=torch.bool, device=seen.device).tril(tokens - new)
-    return (seen[:, None, :] & before)[:, None]
-
-
-def _plain_cache() -> Any:
-    from transformers import DynamicCache
-
-    return DynamicCache()
-
-
-def _reorderable_cache(model: Any) -> Any:
-    from transformers import DynamicCache
-    from transformers.cache_utils import DynamicLayer
-
-    cache = DynamicCache(config=model.config)
-    if not cache.layers or not all(isinstance(layer, DynamicLayer) for layer in cache.layers):
-        raise ConfigError(
-            f"several beams need a cache of keys and values, and {model.config.model_type!r} keeps another kind",
-            place="generate.beams",
-            remedy="set generate.beams: 1",
-        )
-    return cache
+        position = position[rows, -1:] + 1
 
 
 def _through_generate(
