@@ -33,7 +33,7 @@ def plain_decoder(model: Any, products: torch.dtype | None = None) -> PlainDecod
 
     Args:
         model: a causal language model, or a PEFT model around one.
-        products: type that products with weights are computed in; None for the type of the weights.
+        products: type that the gradients' products with weights are computed in; None for the type of the weights.
     """
     found = PlainDecoder.of(model)
     if found is None:
@@ -56,7 +56,7 @@ class PlainDecoder:
         self._config = causal.config
         self.dtype: torch.dtype = self._inner.embed_tokens.weight.dtype
         self.products = self.dtype
-        """Type that products with weights are computed in (`model/fused.py`)."""
+        """Type that the gradients' products with weights are computed in (`model/fused.py`)."""
         self.plan: Callable[..., Cascade] = plan_cascade
         """How a row's attention is cut into parts; a simulation, whose tensors hold no numbers, knows it beforehand."""
 

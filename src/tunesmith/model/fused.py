@@ -3,8 +3,9 @@
 They compute what transformers and PEFT compute, in the same type, and are held to them by tests. What is frozen gets no
 gradient, temporaries are reused in place, and none of them can be differentiated twice.
 
-The products with weights, nearly all of the multiplications, may be computed in bfloat16 (mixed precision: Micikevicius
-et al., 2018, arXiv 1710.03740; Kalamkar et al., 2019, arXiv 1905.12322); everything between them keeps its type.
+The gradients' products with weights, half of the multiplications, may be computed in bfloat16 (mixed precision:
+Micikevicius et al., 2018, arXiv 1710.03740; Kalamkar et al., 2019, arXiv 1905.12322); all else, and with it the loss,
+keeps its type.
 """
 
 from __future__ import annotations
@@ -68,19 +69,11 @@ def _tokens(x: Tensor, products: torch.dtype) -> Tensor:
     return factor
 
 
-def _put(out: Tensor, a: Tensor, b: Tensor) -> None:
-    """out = a b, whatever type they are multiplied in, without lines that were added."""
-    if a.dtype is out.dtype and len(a) == len(out):
-        torch.mm(a, b, out=out)
-    else:
-        out.copy_((a @ b)[: len(out)])
-
-
 def adapted(x: Tensor, members: Sequence[Weights], products: torch.dtype) -> Tensor:
     """Linear layers of one input, side by side: x of shape (L, in) -> (L, sum of outs).
 
     Args:
-        products: type that the products of tokens with whole weights are computed in; thin ones keep x's.
+        products: type that the gradients' products with whole weights are computed in; thin ones keep x's.
     """
     flat = [tensor for one in members for tensor in one[:4]]
     scales = tuple(one.scale for one in members)
@@ -103,7 +96,6 @@ class _Adapted(torch.autograd.Function):
         thin = sum(one.down.numel() + one.up.numel() for one in members if one.down is not None and one.up is not None)
         ctx.through_whole = thin * 2 > whole or any(one.base.requires_grad for one in members)
         merge = thin > whole * MERGE_FROM
-        factor = _tokens(x, products)
         weight = None
         if merge:
             weight = x.new_empty(sum(sizes), x.shape[1])
@@ -112,30 +104,29 @@ class _Adapted(torch.autograd.Function):
                     place.copy_(one.base)
                 else:
                     torch.addmm(one.base, one.up, one.down, alpha=one.scale, out=place)
-            weight = _factor(weight, products)
-            out = (factor @ weight.t())[: len(x)].to(x.dtype)
+            out = x @ weight.t()
         else:
             out = x.new_empty(len(x), sum(sizes))
         for one, part in zip(members, torch.split(out, sizes, dim=1), strict=True):
             if not merge:
-                _put(part, factor, _factor(one.base, products).t())
+                torch.mm(x, one.base.t(), out=part)
                 if one.down is not None and one.up is not None:
                     part.addmm_(x @ one.down.t(), one.up.t(), alpha=one.scale)
             if one.bias is not None:
                 part += one.bias
         ctx.scales, ctx.products, ctx.merged = scales, products, merge
-        ctx.save_for_backward(factor, *([weight] if weight is not None else []), *flat)
+        ctx.save_for_backward(x, *([weight] if weight is not None else []), *flat)
         return out
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, *rest = ctx.saved_tensors
-        weight = rest.pop(0) if ctx.merged else None
+        weight = _factor(rest.pop(0), ctx.products) if ctx.merged else None
         members = _members(rest, ctx.scales)
         needs, found = ctx.needs_input_grad[3:], []
         factor, type_ = _tokens(grad, ctx.products), grad.dtype
-        whole = (factor.t() @ x).to(type_) if ctx.through_whole and any(needs) else None
+        whole = (factor.t() @ _tokens(x, ctx.products)).to(type_) if ctx.through_whole and any(needs) else None
         d_x = (factor @ weight)[: len(grad)].to(type_) if weight is not None and ctx.needs_input_grad[0] else None
         start = 0
         for at, one in enumerate(members):
@@ -152,14 +143,13 @@ class _Adapted(torch.autograd.Function):
             if one.down is not None and one.up is not None:
                 if whole is None or wants_x:
                     shrunk = (part @ one.up).mul_(one.scale)
-                if wants_x and d_x is not None:
+                if wants_x and d_x is not None and shrunk is not None:
                     d_x.addmm_(shrunk, one.down)
                 if whole is not None:
                     mine = whole[start : start + size]
                     d_up, d_down = (mine @ one.down.t()).mul_(one.scale), (one.up.t() @ mine).mul_(one.scale)
                 elif needs[4 * at + 2] and shrunk is not None:
-                    seen = x[: len(grad)].to(type_)
-                    d_up, d_down = (part.t() @ (seen @ one.down.t())).mul_(one.scale), shrunk.t() @ seen
+                    d_up, d_down = (part.t() @ (x @ one.down.t())).mul_(one.scale), shrunk.t() @ x
             if needs[4 * at] and whole is not None:
                 d_base = whole[start : start + size]
             if needs[4 * at + 1]:
@@ -250,7 +240,7 @@ def label_loss(hidden: Tensor, head: Tensor, labels: Tensor, products: torch.dty
     The gradient of the logits is known once they are, so it is taken through the head at once and no logits are kept.
 
     Args:
-        products: type that the products with the head are computed in.
+        products: type that the gradient's product with the head is computed in.
     """
     found: Tensor = _LabelLoss.apply(hidden, head, labels, products)  # type: ignore[no-untyped-call]  # torch
     return found
@@ -261,11 +251,11 @@ class _LabelLoss(torch.autograd.Function):
     def forward(ctx: Any, hidden: Tensor, head: Tensor, labels: Tensor, products: torch.dtype) -> Tensor:
         total = hidden.new_zeros(())
         d_hidden = torch.empty_like(hidden) if ctx.needs_input_grad[0] else None
-        head = _factor(head, products)
+        factor = _factor(head, products) if d_hidden is not None else head
         step = max(1, _LOGITS // head.shape[0])
         for start in range(0, len(hidden), step):
             part, wanted = hidden[start : start + step], labels[start : start + step, None]
-            logits = (_tokens(part, products) @ head.t())[: len(part)].to(hidden.dtype)
+            logits = part @ head.t()
             logits -= logits.amax(-1, keepdim=True)
             right = logits.gather(1, wanted)
             odds = logits.exp_()
@@ -274,7 +264,7 @@ class _LabelLoss(torch.autograd.Function):
             if d_hidden is not None:
                 odds.div_(sums)
                 odds.scatter_add_(1, wanted, odds.new_full(wanted.shape, -1.0))
-                _put(d_hidden[start : start + step], _tokens(odds, products), head)
+                d_hidden[start : start + step] = (_tokens(odds, products) @ factor)[: len(part)]
         ctx.d_hidden = d_hidden
         return total
 

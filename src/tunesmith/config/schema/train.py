@@ -49,8 +49,9 @@ class Sft(Section):
     adam_beta2: float = Field(0.999, gt=0, lt=1)
     """Second-moment decay of Adam."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
-    """Mixed precision; `auto` is bf16 where the GPU has it, else fp32. On a CPU, bf16 is worth asking for where it has
-    instructions for it (AVX512-BF16, AMX)."""
+    """Mixed precision; `auto` is bf16 where the GPU has it, else fp32. On a CPU, bf16 computes the gradients' products
+    with weights in bfloat16 and the loss in float32; it is worth asking for where there are instructions for it
+    (AVX512-BF16, AMX)."""
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, about a third more time."""
     dataloader_num_workers: int = Field(0, ge=0)
