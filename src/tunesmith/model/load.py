@@ -205,7 +205,7 @@ def compute_dtype(precision: str) -> torch.dtype:
     """The type that matrix products are computed in under a precision.
 
     `auto` is bfloat16 on a GPU that has it, and float32 on a CPU, also on one with bfloat16: there a run would depend
-    on the processor that it happens to be on, for a fifth to two fifths of speed. `train.precision: bf16` asks for it.
+    on the processor that it happens to be on. `train.precision: bf16` asks for it.
     """
     import torch
 
