@@ -60,13 +60,19 @@ class Pair:
     id: str = ""
     """Of the training example."""
 
+    def reason(self) -> str:
+        """Why a training row is dropped; without the held-out text, which the log of a run is not to give away."""
+        return f"{self._how()}: {self.held_place} is held out ({self.set})"
+
     def sentence(self) -> str:
-        """For a person: both places, both texts."""
-        how = f" (similarity {self.similarity:.2f})" if self.similarity < 1 else ""
+        """For a person who asks: both places, both texts."""
         return (
-            f"{self.kind}{how}: {self.train_place}: {_short(self.train_text)!r} is trained, "
+            f"{self._how()}: {self.train_place}: {_short(self.train_text)!r} is trained, "
             f"{self.held_place}: {_short(self.held_text)!r} is held out ({self.set})"
         )
+
+    def _how(self) -> str:
+        return f"{self.kind} (similarity {self.similarity:.2f})" if self.similarity < 1 else self.kind
 
 
 def held(name: str, examples: Iterable[Example]) -> list[Held]:
@@ -243,7 +249,8 @@ def gate(pairs: Sequence[Pair], settings: Leaks) -> list[Finding]:
     for pair in pairs:
         groups.setdefault((policy_of(pair, settings), pair.set, pair.kind), []).append(pair)
     for (policy, name, kind), found in sorted(groups.items(), key=lambda item: item[0][0] != "error"):
-        shown = "\n".join(f"  {pair.sentence()}" for pair in found[: settings.shown])
+        told = [f"{pair.train_place}: {pair.reason()}" if policy == "drop" else pair.sentence() for pair in found]
+        shown = "\n".join(f"  {one}" for one in told[: settings.shown])
         more = f"\n  and {len(found) - settings.shown:,} more" if len(found) > settings.shown else ""
         message = f"{len(found):,} training rows leak ({kind}, {name}):\n{shown}{more}"
         if policy == "error":

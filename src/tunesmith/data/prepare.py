@@ -222,7 +222,7 @@ def _train(
             if pair is not None:
                 progress.pairs.append(asdict(_brief(pair)))
                 if policy_of(pair, data.leaks) == "drop":
-                    ledger.drop(Dropped(example.place, "leak", pair.sentence(), example.id), "train")
+                    ledger.drop(Dropped(example.place, "leak", pair.reason(), example.id), "train")
                     continue
             progress.thoughtful += _thinks(example)
             progress.rows += 1

@@ -62,6 +62,8 @@ def test_near_duplicates_are_dropped_or_stop_as_the_settings_say(recipe: Path) -
     assert finding.level == "warning" and NEARLY[:40] in finding.message
     dropped = prepare("data.leaks.near=drop")
     assert (len(dropped.train), dropped.ledger.reasons) == (2, {"leak": 2})
+    told = "\n".join([*dropped.ledger.first.values(), *(f.message for f in dropped.findings)])
+    assert "test.jsonl:1 is held out" in told and ASKED[:20] not in told, "a log gives a test question away"
     with pytest.raises(CheckFailed, match="near duplicate, mine"):
         prepare("data.leaks.near=error")
     own = [{"path": str(recipe.parent / "own.jsonl")}]
