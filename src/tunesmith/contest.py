@@ -24,6 +24,7 @@ from tunesmith.types import Example
 if TYPE_CHECKING:
     from tunesmith.data.prepare import Prepared
     from tunesmith.evaluate import Evaluation
+    from tunesmith.generate.lexicon import Lexicon
 
 SUITE = "regressions"
 """Name of the test set that a suite of kept failures is asked as."""
@@ -85,14 +86,16 @@ def evaluate_run(
         if bench.config.evaluate.base:
             pipeline.grade(bench, "base", model, tokenizer, renderer, prepared)
         model = pipeline.train(bench, model, tokenizer, prepared)
-        tuned = pipeline.grade(bench, "tuned", model, tokenizer, renderer, prepared)
+        lexicon = pipeline.learn_lexicon(bench, prepared)
+        tuned = pipeline.grade(bench, "tuned", model, tokenizer, renderer, prepared, lexicon)
         pipeline.compare(bench, prepared)
         for one in others:
             if one.kind == "endpoint":
                 ask_endpoint(bench, one, endpoints[one.name], prepared)
                 continue
             with loaded(bench, one, model, tokenizer, prepared) as (other, its_tokenizer, its_renderer):
-                pipeline.grade(bench, one.name, other, its_tokenizer, its_renderer, prepared)
+                theirs = lexicon if one.kind == "checkpoint" else _lexicon_of(one)
+                pipeline.grade(bench, one.name, other, its_tokenizer, its_renderer, prepared, theirs)
         if others:
             contest(bench, others, tuned)
         if keep and suite is not None:
@@ -188,6 +191,14 @@ def loaded(bench: Bench, one: Contestant, tuned: Any, tokenizer: Any, prepared: 
     if one.kind == "run":
         model = load_trained(config, RunDir(Path(one.where)), model)
     yield model, its_tokenizer, Renderer(its_tokenizer, config.model.end_token, thinks=prepared.thinks)
+
+
+def _lexicon_of(one: Contestant) -> Lexicon | None:
+    """What another run learned beside its model; a model without a run has learned nothing."""
+    from tunesmith.generate.lexicon import Lexicon
+
+    path = RunDir(Path(one.where)).lexicon
+    return Lexicon.load(path) if one.kind == "run" and path.exists() else None
 
 
 def _of_model(config: RunConfig, **changed: Any) -> RunConfig:

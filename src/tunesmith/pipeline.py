@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from tunesmith.data.prepare import Prepared
     from tunesmith.data.render import Renderer
     from tunesmith.evaluate import Evaluation
+    from tunesmith.generate.lexicon import Lexicon
 
 
 def run(loaded: Loaded, *, resume: bool = False, fresh: bool = False, announce: Announce = silent) -> Mapping[str, Any]:
@@ -53,7 +54,7 @@ def run(loaded: Loaded, *, resume: bool = False, fresh: bool = False, announce: 
             grade(bench, "base", model, tokenizer, renderer, prepared)
         model = train(bench, model, tokenizer, prepared, resume=resume)
         if prepared.tests:
-            grade(bench, "tuned", model, tokenizer, renderer, prepared)
+            grade(bench, "tuned", model, tokenizer, renderer, prepared, learn_lexicon(bench, prepared))
             compare(bench, prepared)
         export(bench, model, tokenizer, renderer, prepared)
         finish(bench)
@@ -166,14 +167,38 @@ def train(bench: Bench, model: Any, tokenizer: Any, prepared: Prepared, *, resum
     return trainer.model
 
 
+def learn_lexicon(bench: Bench, prepared: Prepared) -> Lexicon | None:
+    """The lexicon of the training data, where `generate.lexicon` asks for one; it also lies in the run's folder."""
+    if not bench.config.generate.lexicon:
+        return None
+    with bench.stage("lexicon"):
+        from tunesmith.generate.lexicon import Lexicon
+
+        path = bench.run.lexicon
+        if path.exists() and (known := Lexicon.load(path)).data == prepared.key:
+            return known
+        examples = prepared.train.examples
+        lexicon = Lexicon.learn(((one.question, one.answer) for one in examples), bench.config.seed, prepared.key)
+        lexicon.save(path)
+    asked, written = lexicon.size
+    bench.announce("lexicon", f"{asked:,} pieces of questions and {written:,} of answers weighed against each other")
+    return lexicon
+
+
 def grade(
-    bench: Bench, which: str, model: Any, tokenizer: Any, renderer: Renderer, prepared: Prepared
+    bench: Bench,
+    which: str,
+    model: Any,
+    tokenizer: Any,
+    renderer: Renderer,
+    prepared: Prepared,
+    lexicon: Lexicon | None = None,
 ) -> dict[str, Evaluation]:
     """Ask the model every test question and mark its answers."""
     from tunesmith.evaluate import evaluate
 
     def asked(examples: Sequence[Example]) -> Evaluation:
-        return evaluate(model, tokenizer, renderer.prompt_ids, examples, bench.task, bench.config)
+        return evaluate(model, tokenizer, renderer.prompt_ids, examples, bench.task, bench.config, lexicon=lexicon)
 
     return grade_by(asked, bench, which, prepared)
 

@@ -74,6 +74,7 @@ def _answers(bench: Any, path: Path, form: str, asked: list[Example]) -> dict[st
 
     from tunesmith.data.render import Renderer
     from tunesmith.evaluate import evaluate
+    from tunesmith.generate.lexicon import Lexicon
     from tunesmith.model.load import load_model
     from tunesmith.model.lora import with_peft
 
@@ -87,7 +88,8 @@ def _answers(bench: Any, path: Path, form: str, asked: list[Example]) -> dict[st
     else:
         model = AutoModelForCausalLM.from_pretrained(str(path), dtype="auto", use_safetensors=True).eval()
     renderer = Renderer(tokenizer, config.model.end_token)
-    result = evaluate(model, tokenizer, renderer.prompt_ids, asked, bench.task, config)
+    lexicon = Lexicon.load(bench.run.lexicon) if bench.run.lexicon.exists() else None
+    result = evaluate(model, tokenizer, renderer.prompt_ids, asked, bench.task, config, lexicon=lexicon)
     return {
         "answers": [one.completion.text for one in result.judged],
         "scores": [one.score.value for one in result.judged],

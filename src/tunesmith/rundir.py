@@ -80,6 +80,11 @@ class RunDir:
         return self.root / "adapter"
 
     @property
+    def lexicon(self) -> Path:
+        """What questions and answers of the training data say of each other's words (`generate.lexicon`)."""
+        return self.root / "lexicon.safetensors"
+
+    @property
     def exports(self) -> Path:
         return self.root / "exports"
 

@@ -82,6 +82,16 @@ class Example:
             last -= 1
         return self.messages[: last - 1] if last else self.messages
 
+    @property
+    def question(self) -> str:
+        """The last user turn of the prompt; empty where there is none."""
+        return next((turn.content for turn in reversed(self.prompt) if turn.role == "user"), "")
+
+    @property
+    def answer(self) -> str:
+        """The last assistant turn: what training writes after the prompt; empty where there is none."""
+        return next((turn.content for turn in reversed(self.messages) if turn.role == "assistant"), "")
+
 
 @dataclass(frozen=True, slots=True)
 class Tokens:
@@ -125,6 +135,8 @@ class Completion:
     """Tokens generated, the end token included."""
     constraint_held: bool = True
     """False when a constraint was given and none of the likely tokens met it: from there on the answer is free."""
+    alone: str | None = None
+    """What the model alone would have given, where a lexicon had a say; None where none had."""
 
 
 @dataclass(frozen=True, slots=True)

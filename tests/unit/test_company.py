@@ -38,6 +38,9 @@ class Question(NamedTuple):
     sql: str
     half: str
 
+    def __repr__(self) -> str:
+        return f"Question({self.id})"  # a test that fails shows its arguments, and half of the questions are sealed
+
 
 class Instances(NamedTuple):
     """Connections to the company as committed and to the same schema with other rows."""

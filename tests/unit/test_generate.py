@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import random
 import string
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -389,6 +389,32 @@ def test_of_the_beams_the_likeliest_that_works_is_given(tokenizer: Any, monkeypa
     answers = generate(model, tokenizer, prompts, settings, {256}, constraints=[Proving()] * 8)
     expected = [likeliest_of_all(model, prompt, tokenizer, 3, ending="4") for prompt in prompts]
     assert [answer.text for answer in answers] == expected
+
+
+def test_a_lexicon_chooses_among_the_beams_and_what_the_model_alone_would_say_is_kept(
+    tokenizer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(search, "_FAR", 99.0)
+    model, prompts = tiny("mistral"), some_prompts(schemas=2, questions=4)
+    heard: list[Sequence[str]] = []
+
+    def fond_of_4(answers: Sequence[str]) -> list[float]:
+        heard.append(answers)
+        return [1000.0 * answer.endswith("4") for answer in answers]
+
+    def answered(weight: float, opinions: Any) -> list[Any]:
+        settings = Generate(max_new_tokens=3, beams=32, batch_size=3, lexicon=weight)
+        return generate(model, tokenizer, prompts, settings, {256}, constraints=[Few()] * 8, opinions=opinions)
+
+    plain = answered(0.2, None)
+    assert all(one.alone is None for one in plain) and not heard
+    assert answered(0.0, [fond_of_4] * 8) == plain and not heard, "nothing is asked where nothing weighs it"
+    told = answered(0.2, [fond_of_4] * 8)
+    assert [one.alone for one in told] == [one.text for one in plain]
+    assert [one.text for one in told] == [likeliest_of_all(model, p, tokenizer, 3, ending="4") for p in prompts]
+    assert all(len(set(answers)) == len(answers) > 4 for answers in heard) and len(heard) == 8
+    with pytest.raises(ValueError, match="7 opinions for 8 prompts"):
+        answered(0.2, [fond_of_4] * 7)
 
 
 class Lured(OnlyDigits):

@@ -12,6 +12,7 @@ import pytest
 from tunesmith import contest, pipeline
 from tunesmith.config.load import load_config
 from tunesmith.errors import ConfigError, DataError, ModelError, StoppedError, StorageError
+from tunesmith.report.terminal import summary_text
 
 
 def load(recipe, *overrides):
@@ -51,6 +52,27 @@ def test_a_run_leaves_scores_exports_a_report_and_a_summary_that_agree(recipe, t
     assert not list(run.root.rglob("*.bin"))
     events = [json.loads(line) for line in run.events.read_text().splitlines()]
     assert [e["step"] for e in events if e["event"] == "log"] == [1, 2, 3]
+
+
+def test_a_lexicon_is_learned_once_and_has_a_say_in_the_tuned_models_answers_alone(recipe):
+    said = []
+    asked = load(recipe, "exports=[]", "generate.beams=3", "generate.lexicon=0.5")
+    summary = pipeline.run(asked, announce=lambda *line: said.append(line))
+    run = pipeline.run_dir(asked.config)
+    stages = [stage for stage, _ in said]
+    assert stages.index("train") < stages.index("lexicon") < stages.index("grade tuned")
+    learned = run.lexicon.read_bytes()
+    tuned, base = (summary["scores"][model]["mine"] for model in ("tuned", "base"))
+    assert tuned["parts"]["model_alone"]["n"] == 2 and "model_alone" not in base["parts"]
+    assert "without the lexicon" in run.report.read_text(encoding="utf-8")
+    assert "the tuned model without the lexicon: mine" in summary_text(summary, run.root)
+    again = []
+    run.scores("tuned", "mine").unlink()
+    contest.evaluate_run(run.root, announce=lambda *line: again.append(line[0]))
+    assert run.lexicon.read_bytes() == learned and "lexicon" not in again and "grade tuned" in again
+    run.lexicon.write_bytes(b"torn")
+    with pytest.raises(StorageError, match="is no lexicon"):
+        contest.evaluate_run(run.root)
 
 
 def test_the_saved_settings_are_a_recipe_that_means_the_same(recipe):

@@ -104,7 +104,7 @@ RULES = (
         "answers are not held to anything", "set generate.constrain: schema",
     ),
     Rule(
-        re.compile(r"task\.try_queries|generate\.coverage"), "generate.beams",
+        re.compile(r"task\.try_queries|generate\.(coverage|lexicon)"), "generate.beams",
         lambda config, _: config.generate.beams == 1,
         "there is one answer, and nothing to choose from", "set generate.beams: 4",
     ),

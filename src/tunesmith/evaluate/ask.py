@@ -5,13 +5,17 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from tunesmith.config.schema import RunConfig
 from tunesmith.endpoint import Endpoint
 from tunesmith.errors import ConfigError, DataError
 from tunesmith.evaluate.metrics import Evaluation, Judged, sample
 from tunesmith.types import Completion, Example, Message, Score, Task
+
+if TYPE_CHECKING:
+    from tunesmith.generate.lexicon import Lexicon
 
 Progress = Callable[[int], None]
 PromptIds = Callable[[tuple[Message, ...]], list[int]]
@@ -27,6 +31,7 @@ def evaluate(
     task: Task,
     config: RunConfig,
     progress: Progress | None = None,
+    lexicon: Lexicon | None = None,
 ) -> Evaluation:
     """Let the model answer every example (or the fixed sample of them) and grade the answers.
 
@@ -35,6 +40,7 @@ def evaluate(
         task: grades; its `constraint` holds the answers where `generate.constrain` says so.
         config: `generate`, `evaluate`, `seed` and `model.end_token` are read.
         progress: called with the number of answers finished since the last call.
+        lexicon: has a say in which of several beams is given, as `generate.lexicon` weighs it.
 
     Raises:
         DataError: there is nothing to evaluate.
@@ -55,6 +61,7 @@ def evaluate(
         [task.constraint(example) for example in chosen] if constrained else None,
         progress,
         config.seed,
+        [partial(lexicon.weigh, example.question) for example in chosen] if lexicon else None,
     )
     judged = mark(chosen, completions, task, config)
     return Evaluation(judged, config.evaluate.confidence, time.perf_counter() - start, constrained)
@@ -90,12 +97,21 @@ def evaluate_endpoint(
 def mark(
     examples: Sequence[Example], completions: Sequence[Completion], task: Task, config: RunConfig
 ) -> tuple[Judged, ...]:
-    """Grade each answer by the task, and by the metrics of `evaluate.metrics`."""
+    """Grade each answer by the task, and by the metrics of `evaluate.metrics`.
+
+    Where a lexicon had a say, the part `model_alone` is the score of what the model would have given without it.
+    """
     metrics = load_metrics(config.evaluate.metrics)
-    return tuple(
-        Judged(example, completion, _with_metrics(task.grade(example, completion.text), example, completion, metrics))
-        for example, completion in zip(examples, completions, strict=True)
-    )
+
+    def marked(example: Example, completion: Completion) -> Score:
+        score = task.grade(example, completion.text)
+        if completion.alone is not None:
+            alone = score if completion.alone == completion.text else task.grade(example, completion.alone)
+            if alone.value is not None:
+                score = replace(score, parts={**score.parts, "model_alone": alone.value})
+        return _with_metrics(score, example, completion, metrics)
+
+    return tuple(Judged(one, written, marked(one, written)) for one, written in zip(examples, completions, strict=True))
 
 
 # --- metrics of the user's ------------------------------------------------------------------------------------------

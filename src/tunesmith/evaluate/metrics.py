@@ -202,10 +202,9 @@ def write_scores(path: Path, evaluation: Evaluation) -> None:
 
 def _line(one: Judged) -> dict[str, Any]:
     example, completion, score = one.example, one.completion, one.score
-    question = next((turn.content for turn in reversed(example.prompt) if turn.role == "user"), "")
     return {
         "id": example.id,
-        "question": question,
+        "question": example.question,
         "prompt": [{"role": turn.role, "content": turn.content} for turn in example.prompt],
         "gold": example.target,
         "completion": completion.text,

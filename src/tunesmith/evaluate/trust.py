@@ -245,10 +245,9 @@ class _Frame:
 
     def answers(self, example: Example) -> dict[str, str]:
         gold = gold_answer(self._task, example)
-        question = next((turn.content for turn in reversed(example.prompt) if turn.role == "user"), "")
         cheap: dict[str, str] = {
             "empty": "",
-            "echo": question,
+            "echo": example.question,
             "constant": self._constant,
             "right_form": _hollow(gold),
         }

@@ -16,7 +16,7 @@ import torch
 from tunesmith.config.schema import Generate
 from tunesmith.generate.decode import complete_group, complete_padded
 from tunesmith.generate.groups import chunks, longest_first, plan
-from tunesmith.generate.search import Answer, Chooser, Progress
+from tunesmith.generate.search import Answer, Chooser, Opinion, Progress
 from tunesmith.generate.shared import shares_prefixes
 from tunesmith.model.lora import merged_adapters
 from tunesmith.types import Completion, Constraint
@@ -34,6 +34,7 @@ def generate(
     constraints: Sequence[Constraint | None] | None = None,
     progress: Progress | None = None,
     seed: int = 0,
+    opinions: Sequence[Opinion | None] | None = None,
 ) -> list[Completion]:
     """Complete every prompt, in the order given.
 
@@ -47,9 +48,10 @@ def generate(
         constraints: for each prompt, what its answer may contain, or None.
         progress: called with the number of answers finished since the last call.
         seed: with it and a prompt's index, its samples are drawn, whatever shares its batch.
+        opinions: for each prompt, what else has a say in which of its beams is given, weighed by `config.lexicon`.
 
     Raises:
-        ValueError: a prompt is empty, there is no end token, or the constraints do not match the prompts.
+        ValueError: a prompt is empty, there is no end token, or the constraints or opinions do not match the prompts.
         ConfigError: several beams, and a model whose cache cannot be reordered.
     """
     if not all(prompts):
@@ -58,9 +60,11 @@ def generate(
         raise ValueError("no end token: answers would never stop")
     if constraints is not None and len(constraints) != len(prompts):
         raise ValueError(f"{len(constraints)} constraints for {len(prompts)} prompts")
-    held = constraints or [None] * len(prompts)
+    if opinions is not None and len(opinions) != len(prompts):
+        raise ValueError(f"{len(opinions)} opinions for {len(prompts)} prompts")
+    held, heard = constraints or [None] * len(prompts), opinions or [None] * len(prompts)
     chooser = Chooser(tokenizer, frozenset(end_ids), config, progress)
-    answers = [Answer.sought(held[i], config, seed, i) for i in range(len(prompts))]
+    answers = [Answer.sought(held[i], config, seed, i, heard[i]) for i in range(len(prompts))]
     merged = merged_adapters(model) if len(prompts) >= _WORTH_MERGING else nullcontext()
     with merged, torch.inference_mode(), _evaluating(model):
         if shares_prefixes(model):

@@ -12,7 +12,7 @@ import heapq
 import random
 from collections.abc import Callable, Sequence
 from copy import copy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -22,6 +22,8 @@ from tunesmith.config.schema import Generate
 from tunesmith.types import Completion, Constraint, Covers, Tries
 
 Progress = Callable[[int], None]
+Opinion = Callable[[Sequence[str]], Sequence[float]]
+"""Of whole answers to one prompt: how likely something else than the model finds each, in nats."""
 
 _CANDIDATES = 4096
 """Tokens tried at one step of one answer, likeliest first, before its constraint is given up."""
@@ -52,7 +54,7 @@ class Beam:
     starts: dict[str, bool] = field(default_factory=dict)
     """`text` with one character more: whether the constraint lets an answer begin so, where it was asked."""
     worth: float = 0.0
-    """Its score less what it leaves out costs, once it has ended."""
+    """Its score less what it leaves out costs, once it has ended, and with what a lexicon says, once all have."""
 
 
 @dataclass(slots=True, eq=False)
@@ -63,14 +65,18 @@ class Answer:
     """Likeliest first; empty when the search is over."""
     noise: torch.Generator | None = None
     """Source of its samples; None when nothing is left to chance."""
+    opinion: Opinion | None = None
+    """Has a say in which of the beams is given, once the search is over."""
     whole: list[Beam] = field(default_factory=list)
     """Beams that ended, by an end token or at the greatest length."""
 
     @classmethod
-    def sought(cls, constraint: Constraint | None, config: Generate, seed: int, index: int) -> Answer:
+    def sought(
+        cls, constraint: Constraint | None, config: Generate, seed: int, index: int, opinion: Opinion | None = None
+    ) -> Answer:
         """The search for the answer to prompt `index`, before its first token."""
         if config.temperature == 0:
-            return cls([Beam(constraint)])
+            return cls([Beam(constraint)], opinion=opinion)
         # PyTorch's generator looks at 32 bits of a seed: a hash of both numbers keeps neighbours apart.
         return cls([Beam(constraint)], torch.Generator().manual_seed(random.Random(f"{seed} {index}").getrandbits(32)))
 
@@ -122,7 +128,15 @@ class Chooser:
 
     def completion(self, answer: Answer) -> Completion:
         """The best of an answer's beams."""
-        beam = answer.best()
+        alone = self._completion(answer.best())
+        if answer.opinion is None or not self.config.lexicon:
+            return alone
+        texts = [self._completion(beam).text for beam in answer.whole]
+        for beam, nats in zip(answer.whole, answer.opinion(texts), strict=True):
+            beam.worth += self.config.lexicon * nats
+        return replace(self._completion(answer.best()), alone=alone.text)
+
+    def _completion(self, beam: Beam) -> Completion:
         spoken = beam.ids[:-1] if beam.stopped else beam.ids
         return Completion(self._decode(spoken), beam.stopped, len(beam.ids), beam.held)
 

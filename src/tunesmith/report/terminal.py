@@ -39,7 +39,15 @@ def _scores(summary: Mapping[str, Any]) -> list[str]:
         if paired:
             line += f"   ({points(paired.get('difference'))}; {paired.get('gained')} gained, {paired.get('lost')} lost)"
         lines.append(line)
-    return lines + _others(summary)
+    return lines + _alone(tuned) + _others(summary)
+
+
+def _alone(tuned: Mapping[str, Any]) -> list[str]:
+    parts = {
+        name: ((scores.get("parts") or {}).get("model_alone") or {}).get("value") for name, scores in tuned.items()
+    }
+    said = ", ".join(f"{name} {percent(value)}" for name, value in parts.items() if value is not None)
+    return [f"  the tuned model without the lexicon: {said}"] if said else []
 
 
 def _others(summary: Mapping[str, Any]) -> list[str]:

@@ -265,6 +265,7 @@ BESIDE: dict[str, dict[str, Any]] = {
     "task.constrain_values": {"generate": {"constrain": "schema"}},
     "task.try_queries": {"generate": {"constrain": "schema", "beams": 4}},
     "generate.coverage": {"generate": {"constrain": "schema", "beams": 4}},
+    "generate.lexicon": {"generate": {"beams": 4}},
     "data.train.format": {"data": {"train": HUB}}, "data.train.split": {"data": {"train": HUB}},
     "data.validation.format": {"data": {"train": HUB, "validation": HUB}},
     "data.validation.split": {"data": {"train": HUB, "validation": HUB}},

@@ -29,6 +29,7 @@ from tunesmith.evaluate import (
     wilson,
     write_scores,
 )
+from tunesmith.evaluate.ask import mark
 from tunesmith.types import Completion, Constraint, Example, Message, Record, Score
 
 
@@ -205,6 +206,21 @@ class Word:
 
     def complete(self, text: str) -> bool:
         return text == self.word
+
+
+def test_what_the_model_alone_says_is_graded_beside_what_was_chosen() -> None:
+    """A part of every answer that a lexicon had a say in, whether it chose another or not."""
+    config = RunConfig(task=SqlTask(), data=Data.model_validate({"train": "x.jsonl"}), model=Model(name="demo"))
+    written = [
+        Completion("gold 0", alone="?"),
+        Completion("?", alone="gold 1"),
+        Completion("gold 2", alone="gold 2"),
+        Completion("gold 3"),
+    ]
+    judged = mark([example(i) for i in range(4)], written, Echo(), config)
+    assert [one.score.value for one in judged] == [1, 0, 1, 1]
+    assert [one.score.parts.get("model_alone") for one in judged] == [0, 1, 1, None]
+    assert Evaluation(judged).parts["model_alone"].n == 3
 
 
 @pytest.mark.parametrize("constrain", ["none", "schema"])

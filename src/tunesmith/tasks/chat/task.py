@@ -199,5 +199,4 @@ def _language(example: Example) -> str:
     said = example.meta.get("language")
     if said:
         return str(said)
-    question = next((turn.content for turn in reversed(example.prompt) if turn.role == "user"), "")
-    return language_of(question)
+    return language_of(example.question)
