@@ -8,6 +8,7 @@ Called again with the same recipe, a run continues where it stopped; a finished 
 from __future__ import annotations
 
 import json
+import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -172,13 +173,15 @@ def learn_lexicon(bench: Bench, prepared: Prepared) -> Lexicon | None:
     if not bench.config.generate.lexicon:
         return None
     with bench.stage("lexicon"):
-        from tunesmith.generate.lexicon import Lexicon
+        from tunesmith.generate.lexicon import EXAMPLES, Lexicon
 
         path = bench.run.lexicon
         if path.exists() and (known := Lexicon.load(path)).data == prepared.key:
             return known
-        examples = prepared.train.examples
-        lexicon = Lexicon.learn(((one.question, one.answer) for one in examples), bench.config.seed, prepared.key)
+        count, seed = len(prepared.train), bench.config.seed
+        drawn = range(count) if count <= EXAMPLES else sorted(random.Random(seed).sample(range(count), EXAMPLES))
+        examples = map(prepared.train.example, drawn)
+        lexicon = Lexicon.learn(((one.question, one.answer) for one in examples), seed, prepared.key)
         lexicon.save(path)
     asked, written = lexicon.size
     bench.announce("lexicon", f"{asked:,} pieces of questions and {written:,} of answers weighed against each other")

@@ -66,6 +66,19 @@ def test_everyone_answers_the_same_prompts_and_is_compared_with_the_tuned_model(
     assert again["contest"]["sets"]["mine"]["checkpoint_3"]["difference"] == 0
 
 
+def test_a_checkpoint_is_graded_with_the_runs_lexicon_and_another_run_with_its_own(recipe: Path) -> None:
+    mine = load(recipe, "exports=[]", "checkpoints.save_steps=1", "generate.beams=3", "generate.lexicon=0.5")
+    pipeline.run(mine)
+    for name, weight in (("with", 0.5), ("without", 0.0)):
+        pipeline.run(load(recipe, "exports=[]", f"name={name}", "generate.beams=3", f"generate.lexicon={weight}"))
+    root = pipeline.run_dir(mine.config).root
+    summary = contest.evaluate_run(root, against=["checkpoint-1", *(str(root.parent / n) for n in ("with", "without"))])
+    had_a_say = {who: "model_alone" in found["mine"]["parts"] for who, found in summary["scores"].items()}
+    assert had_a_say == {
+        "base": False, "tuned": True, "checkpoint_1": True, "run_with": True, "run_without": False,
+    }  # fmt: skip
+
+
 def test_scores_of_other_questions_are_not_used_again(run: RunDir) -> None:
     """A data set that is built anew may ask others: pairs of different questions are no comparison."""
     before = {name: run.scores(name, "mine").read_bytes() for name in ("base", "tuned")}

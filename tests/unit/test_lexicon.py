@@ -49,7 +49,7 @@ def test_pieces_are_words_and_pairs_with_values_as_one() -> None:
         ("Average weight of mice in Cork?", "AVG(weight)"),
         ("Names of the cats in Galway?", "name"),
         ("so how many newts in Galway", "COUNT(*)"),
-        ("avergae of the weihgt", "AVG(weight)"),
+        ("avergae weihgt of birds", "AVG(weight)"),
     ],
 )
 def test_the_words_of_a_question_tell_which_answer_it_wants(lexicon: Lexicon, question: str, right: str) -> None:
@@ -82,6 +82,12 @@ def test_a_question_without_a_known_word_gets_the_prior(lexicon: Lexicon) -> Non
     nats = lexicon.weigh("zzz", [answer("COUNT(*)"), answer("COUNT(*), name")])
     assert nats[0] > nats[1]
     assert all(math.isfinite(one) for one in lexicon.weigh("", ["", "unheard of"]))
+
+
+@pytest.mark.parametrize("pairs", [[("", "")], [("a", "b")], [("a", "b")] * 3, [("", "b c")] * 3 + [("a", "")] * 4])
+def test_hardly_anything_to_learn_from_is_no_error(pairs: list[tuple[str, str]]) -> None:
+    little = Lexicon.learn(pairs, seed=0)
+    assert all(math.isfinite(nats) for nats in little.weigh("a b", ["b", "c", ""]))
 
 
 def test_the_same_pairs_and_seed_give_the_same_weights(lexicon: Lexicon, tmp_path: Path) -> None:

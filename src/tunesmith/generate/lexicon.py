@@ -9,6 +9,7 @@ seconds from the very examples that the model is trained on.
 from __future__ import annotations
 
 import json
+import os
 import random
 import re
 from collections import Counter
@@ -27,6 +28,8 @@ _QUOTED = re.compile(r"(?<!\w)'(?:[^']|'')*'(?!\w)")
 _NUMBER = re.compile(r"(?<![^\W\d_])\d+(?:[.,]\d+)*")
 _LONG = re.compile(r"[^\W\d_]{5,}")
 _WORD = re.compile(r"\w+|[<>=!]+|[^\w\s]")
+EXAMPLES = 50_000
+"""As many teach it what there is to learn; more would be held in memory for nothing."""
 _MOST = 20_000, 2_000
 """Pieces of questions and of answers, the most frequent: 160 MB of weights at most."""
 _RARE = 3
@@ -48,9 +51,10 @@ def pieces(text: str) -> set[str]:
 
 
 def _clues(question: str) -> set[str]:
-    """The pieces of a question and the first letters of its longer words: a stem in most languages, and what many a
-    misspelt word still has."""
-    return pieces(question) | {f"{word[:4]}-" for word in _LONG.findall(question.lower())}
+    """The pieces of a question, and every four letters in a row of its longer words: forms of a word share them, and so
+    does the word misspelt."""
+    bounded = [f"<{word}>" for word in _LONG.findall(question.lower())]
+    return pieces(question) | {f"~{word[at : at + 4]}" for word in bounded for at in range(len(word) - 3)}
 
 
 class Lexicon:
@@ -105,9 +109,10 @@ class Lexicon:
         wanted[_flat([columns for _, columns in batch])[::-1]] = 1
         error = self._odds(flat, bag, len(batch)).sigmoid_().sub_(wanted)
         known, place = torch.unique(flat, return_inverse=True)
-        slope = torch.zeros(len(known), len(self._prior)).index_add_(0, place, error[bag])
-        sums = squares[known].addcmul_(slope, slope)
-        squares[known] = sums
+        has = torch.stack([place, bag]), torch.ones(len(flat)), (len(known), len(batch))
+        slope = torch.sparse.mm(torch.sparse_coo_tensor(*has, check_invariants=False), error)
+        sums = squares.index_select(0, known).addcmul_(slope, slope)
+        squares.index_copy_(0, known, sums)
         self._weights.index_add_(0, known, slope.div_(sums.sqrt_().add_(1e-10)), alpha=-_RATE)
         slope = error.sum(0)
         self._prior.addcdiv_(slope, prior_squares.addcmul_(slope, slope).sqrt().add_(1e-10), value=-_RATE)
@@ -141,7 +146,7 @@ class Lexicon:
         from safetensors.torch import save_file
 
         told = {"asked": list(self._asked), "written": list(self._written), "data": self.data}
-        draft = path.with_suffix(".draft")
+        draft = path.with_name(f".{path.name}.{os.getpid()}")
         save_file({"weights": self._weights.half(), "prior": self._prior}, draft, {"lexicon": json.dumps(told)})
         draft.replace(path)
 
