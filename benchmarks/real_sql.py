@@ -132,6 +132,11 @@ def _train_on_chinook(dump: Path, steps: int, figure: Any) -> None:
                 f"% of {score['n']}",
                 goal,
             )
+            if alone := score["parts"].get("model_alone"):
+                of = f"% of {alone['n']}"
+                figure(
+                    f"Chinook, {model} without the lexicon, {name}, {steps} steps", round(100 * alone["value"], 1), of
+                )
 
 
 def _example(task: SqlTask, path: Path, line: int, fields: dict[str, Any]) -> Example:
