@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -104,6 +105,22 @@ def test_it_comes_back_as_it_was(lexicon: Lexicon, tmp_path: Path) -> None:
     assert back.weigh("How many cats?", offered) == lexicon.weigh("How many cats?", offered)
     assert (back.size, back.data) == (lexicon.size, "some")
     assert [path.name for path in tmp_path.iterdir()] == ["lexicon.safetensors"], "no draft is left"
+
+
+def test_where_it_cannot_be_written_is_said_and_nothing_is_left(
+    lexicon: Lexicon, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(StorageError, match="cannot be written") as caught:
+        lexicon.save(tmp_path / "no folder" / "lexicon.safetensors")
+    assert "same command" in caught.value.remedy
+
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "replace", full)
+    with pytest.raises(StorageError, match="No space left"):
+        lexicon.save(tmp_path / "lexicon.safetensors")
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("content", [b"", b"not a lexicon", b"\x02\0\0\0\0\0\0\0{}"])

@@ -142,13 +142,23 @@ class Lexicon:
         return self._weights.shape[0], self._weights.shape[1]
 
     def save(self, path: Path) -> None:
-        """Write it as safetensors, weights in 16 bits."""
+        """Write it as safetensors, weights in 16 bits, whole or not at all.
+
+        Raises:
+            StorageError: it cannot be written.
+        """
+        from safetensors import SafetensorError
         from safetensors.torch import save_file
 
         told = {"asked": list(self._asked), "written": list(self._written), "data": self.data}
         draft = path.with_name(f".{path.name}.{os.getpid()}")
-        save_file({"weights": self._weights.half(), "prior": self._prior}, draft, {"lexicon": json.dumps(told)})
-        draft.replace(path)
+        try:
+            save_file({"weights": self._weights.half(), "prior": self._prior}, draft, {"lexicon": json.dumps(told)})
+            draft.replace(path)
+        except (OSError, SafetensorError) as error:
+            draft.unlink(missing_ok=True)
+            remedy = "make room, then give the same command again: it goes on from here"
+            raise StorageError(f"the lexicon cannot be written: {error}", place=str(path), remedy=remedy) from None
 
     @classmethod
     def load(cls, path: Path) -> Lexicon:
