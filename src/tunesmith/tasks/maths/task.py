@@ -88,7 +88,7 @@ class MathsTask:
         if not example.target:
             return Score(None, note="the record marks no final answer")
         language = _language(example)
-        completion = _without_question(completion, _question(example))
+        completion = _without_question(completion, example.question)
         found = find_answer(completion, language)
         if found is None or (self._config.answer_mark == "required" and not found.marked):
             failure = "no_answer" if found is None else "no_mark"
@@ -97,10 +97,10 @@ class MathsTask:
         own = convention_of(completion)
         about = Circumstances(
             language,
-            _question(example),
+            example.question,
             example.meta.get("choices", {}),
             self._config.units,
-            convention_of(_solution(example), example.target, _question(example)),
+            convention_of(example.answer, example.target, example.question),
             own,
             self._symbolic.same if self._symbolic else None,
         )
@@ -118,11 +118,11 @@ class MathsTask:
     def cheap_answers(self, example: Example) -> Mapping[str, str]:
         """Answers that solve nothing, for the red team."""
         language = _language(example)
-        return cheap_answers(_question(example), _solution(example), example.target, language)
+        return cheap_answers(example.question, example.answer, example.target, language)
 
     def constraint(self, example: Example) -> Constraint:
         """Holds a solution to arithmetic that comes out."""
-        constraint: Constraint = ArithmeticConstraint(_question(example), _language(example))
+        constraint: Constraint = ArithmeticConstraint(example.question, _language(example))
         return constraint
 
     def close(self) -> None:
@@ -138,14 +138,6 @@ def language_of(text: str) -> Language:
 
 def _language(example: Example) -> Language:
     return "vi" if example.meta.get("language") == "vi" else "en"
-
-
-def _question(example: Example) -> str:
-    return next((turn.content for turn in reversed(example.prompt) if turn.role == "user"), "")
-
-
-def _solution(example: Example) -> str:
-    return next((turn.content for turn in reversed(example.messages) if turn.role == "assistant"), "")
 
 
 def _without_question(completion: str, question: str) -> str:
